@@ -1,0 +1,63 @@
+"""theta -> A(x; theta) at a fixed image: an operator's parameter is just another unknown."""
+
+from typing import Self
+
+import torch
+
+from pnpkit.errors import SpecError
+from pnpkit.operators.base import LinearOperator, Operator
+from pnpkit.types import Shape
+
+
+def _event(operator: Operator, parameter: str) -> tuple[Shape, bool]:
+    if parameter not in operator.theta:
+        raise SpecError(f"{type(operator).__name__} has no theta {parameter!r}; it has {list(operator.theta)}.")
+    value, rank = operator._get(parameter), operator.theta[parameter]
+    return tuple(value.shape[value.ndim - rank :]), value.is_complex()
+
+
+class InTheta(Operator):
+    """theta (B, *event) -> A(x; theta) for fixed x (B, *in_shape) or one x for all, (1, *in_shape).
+
+    ``operator.in_theta(parameter, x)`` makes it. Use ``LinearInTheta`` where A is linear in theta.
+    """
+
+    def __init__(self, operator: Operator, parameter: str, x: torch.Tensor):
+        event, complex_in = _event(operator, parameter)
+        super().__init__(event, operator.out_shape, complex_in, operator.out_dtype.is_complex)
+        self.hold(x=x)
+        self.operator, self.parameter = operator, parameter
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        image = self.x.expand(x.shape[0], *self.x.shape[1:])
+        return self.operator.at(**{self.parameter: x})._forward(image)
+
+    @classmethod
+    def example(cls) -> Self:
+        from pnpkit.operators.inpainting import Inpainting
+
+        rng = torch.Generator().manual_seed(1)
+        operator = Inpainting.example()
+        return cls(operator=operator, parameter="mask", x=torch.rand(1, *operator.in_shape, generator=rng))
+
+
+class LinearInTheta(LinearOperator):
+    """``InTheta`` for a parameter in the operator's ``linear_in``."""
+
+    def __init__(self, operator: Operator, parameter: str, x: torch.Tensor):
+        if parameter not in operator.linear_in:
+            raise SpecError(f"{type(operator).__name__} is not linear in {parameter!r}; use InTheta.")
+        event, complex_in = _event(operator, parameter)
+        super().__init__(event, operator.out_shape, complex_in, operator.out_dtype.is_complex)
+        self.hold(x=x)
+        self.operator, self.parameter = operator, parameter
+
+    _forward = InTheta._forward
+
+    @classmethod
+    def example(cls) -> Self:
+        from pnpkit.operators.inpainting import Inpainting
+
+        rng = torch.Generator().manual_seed(1)
+        operator = Inpainting.example()
+        return cls(operator=operator, parameter="mask", x=torch.rand(1, *operator.in_shape, generator=rng))

@@ -1,0 +1,113 @@
+"""Names → components, through entry points only (the built-ins use them too).
+
+Groups are ``pnpkit.<kind>``; an entry is loaded on first use. ``operator``, ``prior``,
+``solver``, ``likelihood`` and ``make`` turn a name or a mapping into an object.
+"""
+
+import functools
+import inspect
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pnpkit.errors import RegistryError, SpecError, suggest
+from pnpkit.types import Config
+
+KINDS = ("operators", "likelihoods", "priors", "solvers", "makers", "metrics", "readers")
+
+
+@functools.cache
+def _entries(kind: str) -> dict[str, EntryPoint]:
+    if kind not in KINDS:
+        raise RegistryError(f"{kind!r} is not a kind of component.{suggest(kind, KINDS)}")
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=f"pnpkit.{kind}"):
+        other = found.get(entry.name)
+        if other is not None and other.value != entry.value:
+            raise RegistryError(
+                f"{entry.name!r} is registered twice under pnpkit.{kind}: by {other.value} and by "
+                f"{entry.value}. Uninstall one of the two packages or rename its entry point."
+            )
+        found[entry.name] = entry
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """Registered names of a kind, sorted."""
+    return sorted(_entries(kind))
+
+
+def get(kind: str, name: str) -> Any:
+    """The class or function registered under ``name``; RegistryError with a suggestion if none."""
+    entries = _entries(kind)
+    if name not in entries:
+        raise RegistryError(f"No {kind[:-1]} is called {name!r}.{suggest(name, entries)}")
+    try:
+        return entries[name].load()
+    except (ImportError, AttributeError) as error:
+        raise RegistryError(
+            f"{kind[:-1]} {name!r} ({entries[name].value}) cannot be imported: {error}. "
+            "Install what it needs, or reinstall the package that provides it."
+        ) from error
+
+
+def name_of(kind: str, component: object) -> str | None:
+    """The registered name of a class, function or instance (None when it is not registered)."""
+    target = component if inspect.isclass(component) or inspect.isroutine(component) else type(component)
+    for name, entry in _entries(kind).items():
+        if entry.attr == target.__qualname__ and entry.load() is target:  # type: ignore[union-attr]
+            return name
+    return None
+
+
+def build(kind: str, config: Config | object) -> Any:
+    """A component from a name or a mapping ``{"name": …, parameter: value}``; objects pass through."""
+    if isinstance(config, str):
+        config = {"name": config}
+    if not hasattr(config, "keys"):
+        return config
+    parameters: dict[str, Any] = dict(config)  # type: ignore[call-overload]
+    if "name" not in parameters:
+        raise SpecError(
+            f"A {kind[:-1]} is described by a mapping with a 'name'; given keys: "
+            f"{', '.join(map(str, parameters)) or 'none'}."
+        )
+    return get(kind, parameters.pop("name"))(**parameters)
+
+
+def operator(config: Config):
+    """An operator by name or mapping, e.g. ``operator({"name": "blur", "kernel": {...}, ...})``."""
+    return build("operators", config)
+
+
+def prior(config: Config):
+    """A prior by name or mapping, e.g. ``prior("tv")`` or ``prior({"name": "tv", "weight": 0.1})``."""
+    return build("priors", config)
+
+
+def solver(config: Config):
+    """A solver by name or mapping, e.g. ``solver({"name": "hqs", "n_steps": 20})``."""
+    return build("solvers", config)
+
+
+def likelihood(config: Config):
+    """A likelihood by name or mapping, e.g. ``likelihood({"name": "gaussian", "sigma": 0.01})``."""
+    return build("likelihoods", config)
+
+
+def make(name: str, **parameters: Any):
+    """A tensor from a registered maker, e.g. ``make("motion_kernel", size=25, seed=3)``."""
+    from pnpkit.spec import call_checked
+
+    return call_checked(get("makers", name), parameters)
+
+
+def lazy_names(kind: str):
+    """``__getattr__`` for a package whose public names are the registered ones: ``pk.operators.Blur``."""
+
+    def getattr_(name: str) -> Any:
+        for entry in _entries(kind).values():
+            if entry.attr == name:
+                return entry.load()
+        raise AttributeError(f"pnpkit.{kind} has no {name!r}.{suggest(name, (e.attr for e in _entries(kind).values()))}")
+
+    return getattr_

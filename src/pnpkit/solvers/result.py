@@ -1,0 +1,120 @@
+"""What a solve returns, and its one-file form."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pnpkit import spec
+from pnpkit.errors import DataError
+
+FORMAT = 1
+
+
+@dataclass
+class Result:
+    """A reconstruction and everything needed to judge and repeat it.
+
+    x : (B, *in_shape), or one image, tensor or NumPy array, as the measurement was given.
+    samples : (S, B, *in_shape) for samplers, else None.
+    info : per-step values, {name: (steps, B)}.
+    finite : (B,) False for samples that diverged; their x is the last finite iterate.
+    stopped : "tol", "n_steps" or "interrupted".
+    calls : how often A, its adjoint, its prox and the prior were called by the solver.
+    parts : operator, likelihood, prior and solver as objects; after ``load`` in their saved form.
+    notes : what was decided for the caller (scale, defaults, fitted schedules).
+    """
+
+    x: Any
+    info: dict[str, torch.Tensor]
+    finite: torch.Tensor
+    steps: int
+    stopped: str
+    seconds: float
+    calls: dict[str, int]
+    seed: int
+    parts: dict[str, Any]
+    samples: Any = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The full configuration as JSON; tensors appear by their sha256."""
+        return {kind: _encode_part(part)[0] for kind, part in self.parts.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one safetensors file (JSON in its header)."""
+        from safetensors.torch import save_file
+
+        tensors = {f"info.{k}": v for k, v in self.info.items()} | {"x": _tensor(self.x), "finite": self.finite}
+        if self.samples is not None:
+            tensors["samples"] = _tensor(self.samples)
+        for part in self.parts.values():
+            tensors |= {f"spec.{k}": v for k, v in _encode_part(part)[1].items()}
+        header = {
+            "format": FORMAT, "spec": self.spec, "steps": self.steps, "stopped": self.stopped, "seconds": self.seconds,
+            "calls": self.calls, "seed": self.seed, "notes": self.notes, "numpy": isinstance(self.x, np.ndarray),
+        }  # fmt: skip
+        save_file(*pack(tensors, header), str(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Result":
+        """Read what ``save`` wrote; ``rebuild`` gives the live parts back."""
+        tensors, head = unpack(path)
+        try:
+            if head["format"] != FORMAT:
+                raise DataError(f"{path} has result format {head['format']}, this version reads {FORMAT}.")
+            stored = {k[5:]: v for k, v in tensors.items() if k.startswith("spec.")}
+            info = {k[5:]: v for k, v in tensors.items() if k.startswith("info.")}
+            x, samples = tensors["x"], tensors.get("samples")
+            if head["numpy"]:
+                x, samples = x.numpy(), None if samples is None else samples.numpy()
+            fields = {k: head[k] for k in ("steps", "stopped", "seconds", "calls", "seed", "notes")}
+            parts = {kind: (config, stored) for kind, config in head["spec"].items()}
+            return cls(x=x, samples=samples, info=info, finite=tensors["finite"], parts=parts, **fields)
+        except KeyError as error:
+            raise DataError(f"{path} is not a pnpkit result: {error} is missing.") from error
+
+    def rebuild(self, kind: str) -> Any:
+        """The operator, likelihood, prior or solver this result was made with ("operator", …)."""
+        part = self.parts[kind]
+        if not isinstance(part, tuple):
+            return part
+        group = {"operator": "operators", "likelihood": "likelihoods", "prior": "priors", "solver": "solvers"}[kind]
+        return None if part[0] is None else spec.rebuild(group, *part)
+
+
+def _encode_part(part: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    if isinstance(part, tuple):  # loaded: already in saved form
+        return part
+    return spec.encode(part)
+
+
+def _tensor(x: Any) -> torch.Tensor:
+    return x.detach() if isinstance(x, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+
+
+def pack(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and header as safetensors takes them: contiguous, unshared, complex as real pairs."""
+    complexes = [k for k, v in tensors.items() if v.is_complex()]
+    plain = {k: (torch.view_as_real(v.resolve_conj()) if v.is_complex() else v) for k, v in tensors.items()}
+    plain = {k: v.detach().cpu().contiguous().clone() for k, v in plain.items()}
+    return plain, {"pnpkit": json.dumps(header | {"complex": complexes})}
+
+
+def unpack(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The inverse of ``pack`` from a file; DataError when it is missing, truncated or not ours."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise DataError(f"File {path} does not exist.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})["pnpkit"])
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a pnpkit file (truncated, or written by something else): {error}") from error
+    return {k: torch.view_as_complex(v) if k in header["complex"] else v for k, v in tensors.items()}, header

@@ -76,7 +76,7 @@ def spec_type(target: Callable[..., Any]) -> type[Spec]:
     label = target.__name__
     hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
-    for parameter in _parameters(function):
+    for parameter in parameters(function):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise SpecError(f"{label}: a constructor takes no varargs (*{parameter.name}); name every parameter")
         if parameter.name not in hints:
@@ -86,7 +86,7 @@ def spec_type(target: Callable[..., Any]) -> type[Spec]:
     return create_model(f"{label}Spec", __base__=Spec, **fields)
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+def parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     if function is object.__init__ or function is torch.nn.Module.__init__:
         return []
     return [p for p in inspect.signature(function).parameters.values() if p.name != "self"]

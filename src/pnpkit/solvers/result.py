@@ -25,6 +25,7 @@ class Result:
     stopped : "tol", "n_steps" or "interrupted".
     calls : how often A, its adjoint, its prox and the prior were called by the solver.
     parts : operator, likelihood, prior and solver as objects; after ``load`` in their saved form.
+    scale : what images were multiplied by while solving (x and samples are in the caller's units).
     notes : what was decided for the caller (scale, defaults, fitted schedules).
     """
 
@@ -38,6 +39,7 @@ class Result:
     seed: int
     parts: dict[str, Any]
     samples: Any = None
+    scale: float = 1.0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -56,7 +58,7 @@ class Result:
             tensors |= {f"spec.{k}": v for k, v in _encode_part(part)[1].items()}
         header = {
             "format": FORMAT, "spec": self.spec, "steps": self.steps, "stopped": self.stopped, "seconds": self.seconds,
-            "calls": self.calls, "seed": self.seed, "notes": self.notes, "numpy": isinstance(self.x, np.ndarray),
+            "calls": self.calls, "seed": self.seed, "scale": self.scale, "notes": self.notes, "numpy": isinstance(self.x, np.ndarray),
         }  # fmt: skip
         save_file(*pack(tensors, header), str(path))
 
@@ -72,7 +74,7 @@ class Result:
             x, samples = tensors["x"], tensors.get("samples")
             if head["numpy"]:
                 x, samples = x.numpy(), None if samples is None else samples.numpy()
-            fields = {k: head[k] for k in ("steps", "stopped", "seconds", "calls", "seed", "notes")}
+            fields = {k: head[k] for k in ("steps", "stopped", "seconds", "calls", "seed", "scale", "notes")}
             parts = {kind: (config, stored) for kind, config in head["spec"].items()}
             return cls(x=x, samples=samples, info=info, finite=tensors["finite"], parts=parts, **fields)
         except KeyError as error:

@@ -20,7 +20,7 @@ class Vignette(LinearOperator):
         return self.gain * x
 
     def diagonal(self) -> Gram:
-        return Gram("pixel", self.gain)  # gives prox, pseudo-inverse and norm in closed form
+        return Gram.of("pixel", self.gain, rank=3)  # hence prox, pseudo-inverse, norm in closed form
 
     @classmethod
     def example(cls) -> "Vignette":

@@ -1,0 +1,141 @@
+"""``pnpkit``: list, show, solve, check, demo, weights. Errors are one paragraph; see EXIT_CODES."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pnpkit.errors import PnpkitError
+
+EXIT_CODES = "Exit codes: 0 done, 1 a check failed, 2 bad input, 3 the parts cannot work together, 4 diverged, 130 interrupted."
+
+app = typer.Typer(
+    help=f"Plug-and-play imaging inverse problems: any operator × prior × solver.\n\n{EXIT_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="Weights of trained priors.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+console = Console(soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        import pnpkit
+
+        console.print(pnpkit.__version__)
+        raise typer.Exit
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[Optional[str], typer.Argument(help="operators, priors, solvers, makers, metrics, …")] = None,  # noqa: UP045
+    fits: Annotated[bool, typer.Option("--fits", help="Which prior × solver works for an operator, and why not.")] = False,
+    operator: Annotated[str, typer.Option(help="The operator of --fits.")] = "blur",
+    noise: Annotated[str, typer.Option(help="The likelihood of --fits.")] = "gaussian",
+) -> None:
+    """What is registered, plugins included."""
+    from pnpkit import listing
+
+    for block in listing.fits(operator, noise) if fits else listing.components(kind):
+        console.print(block)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A registered name, e.g. blur or solvers/hqs.")],
+    schema: Annotated[bool, typer.Option("--schema", help="Its parameters as JSON schema.")] = False,
+) -> None:
+    """One component: what it is, its parameters, an example for a config."""
+    from pnpkit import listing
+
+    if schema:
+        sys.stdout.write(listing.schema(name) + "\n")
+    else:
+        for block in listing.describe(name):
+            console.print(block)
+
+
+@app.command()
+def solve(
+    config: Annotated[Path, typer.Argument(help="YAML with operator, noise and optionally prior, solver, scale, seed.")],
+    input: Annotated[Path, typer.Option("--input", "-i", help="The measurement (npy, npz, mat, h5, cfl, png, …).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help=".npy or an image: x; .safetensors: the whole result.")],
+    key: Annotated[Optional[str], typer.Option(help="Which array of the input file.")] = None,  # noqa: UP045
+    simulate: Annotated[bool, typer.Option("--simulate", help="The input is a clean image: measure it first, report PSNR.")] = False,
+    picture: Annotated[Optional[Path], typer.Option(help="Also write a PNG of the reconstruction.")] = None,  # noqa: UP045
+    checkpoint: Annotated[Optional[Path], typer.Option(help="Save the state here; resume from it when it exists.")] = None,  # noqa: UP045
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Reconstruct one measurement by a config file."""
+    from pnpkit.solve_config import run
+
+    result = run(config, input, out, key, simulate, picture, checkpoint, progress=not quiet)
+    for line in result.lines:
+        console.print(escape(line), highlight=False)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command()
+def check(
+    names: Annotated[Optional[list[str]], typer.Argument(help="Registered names or an installed plugin package.")] = None,  # noqa: UP045
+    all_: Annotated[bool, typer.Option("--all", help="Everything that is registered.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every check, not only failures.")] = False,
+) -> None:
+    """Run the conformance suite on components."""
+    from pnpkit import listing
+
+    if not names and not all_:
+        raise typer.BadParameter("name what to check, or use --all")
+    if not listing.check(names or [], console, verbose):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("demo_report"),
+    quick: Annotated[bool, typer.Option("--quick", help="One photograph, few steps: a smoke test.")] = False,
+    threads: Annotated[int, typer.Option(help="Torch threads; 0 leaves torch's choice.", min=0)] = 2,
+) -> None:
+    """Degrade and restore real photographs and MRI; writes a table and one HTML page.
+
+    With the environment variable PNPKIT_DATA set to a data folder, also the real 8-channel brain k-space and
+    the PnP denoiser's weights found there.
+    """
+    from pnpkit.demo import run
+
+    run(out, quick=quick, threads=threads, console=console)
+
+
+@weights_app.command("convert")
+def weights_convert(
+    source: Annotated[Path, typer.Argument(help="A .pth/.pt checkpoint (read with weights_only=True).")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write, with a .json card beside it.")],
+) -> None:
+    """Convert a pickled checkpoint to safetensors; the only way a pickle is ever read."""
+    from pnpkit.priors.weights import convert
+
+    convert(source, target)
+    console.print(f"wrote {target}")
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except PnpkitError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""``pnpkit demo``: real photographs and MRI, degraded and restored, with a table and a report."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pnpkit.errors import DataError
+
+
+def run(out: Path, quick: bool = False, threads: int = 2, console: Console | None = None) -> Path:
+    """Run every case, print the table, write ``out/index.html``; returns its path."""
+    import torch
+
+    from pnpkit.demo import mri, photographs
+    from pnpkit.demo.cases import run_case
+    from pnpkit.demo.report import write
+
+    console = console or Console()
+    out.mkdir(parents=True, exist_ok=True)
+    data = _data_folder(console)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        outcomes = []
+        for case in [*photographs.cases(data, quick), *mri.cases(data, quick)]:
+            outcomes.append(run_case(case, quick))
+            best = max(outcomes[-1].rows, key=lambda r: r.psnr)
+            console.print(f"{case.title}: best {best.psnr:.2f} dB by {best.method}", highlight=False)
+    finally:
+        torch.set_num_threads(before)
+    console.print(table(outcomes))
+    page = out / "index.html"
+    write(page, outcomes, threads)
+    console.print(f"report: {page.absolute()}")
+    return page
+
+
+def _data_folder(console: Console) -> Path | None:
+    value = os.environ.get("PNPKIT_DATA")
+    if not value:
+        console.print("PNPKIT_DATA is not set: without the real brain k-space and the PnP denoiser's weights.")
+        return None
+    if not Path(value).is_dir():
+        raise DataError(f"PNPKIT_DATA is {value}, which is not a folder.")
+    return Path(value)
+
+
+def table(outcomes: list) -> Table:
+    """PSNR, SSIM and seconds of every method on every case."""
+    result = Table(title="PSNR (dB) / SSIM / seconds", title_justify="left")
+    methods = list(dict.fromkeys(r.method for o in outcomes for r in o.rows))
+    result.add_column("case")
+    for method in methods:
+        result.add_column(method, justify="right")
+    for outcome in outcomes:
+        rows = {r.method: r for r in outcome.rows}
+        best = max(r.psnr for r in outcome.rows)
+        cells = []
+        for method in methods:
+            r = rows.get(method)
+            text = "" if r is None else f"{r.psnr:.2f} / {r.ssim:.3f} / {r.seconds:.1f}"
+            cells.append(f"[bold]{text}[/]" if r is not None and r.psnr == best else text)
+        result.add_row(outcome.case.title, *cells)
+    return result

@@ -1,0 +1,118 @@
+"""What is registered, as tables: the code behind ``pnpkit list``, ``show`` and ``check``."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from pnpkit import registry, spec
+from pnpkit.errors import PnpkitError, RegistryError, suggest
+from pnpkit.solvers.base import missing
+
+
+def summary(component: Any) -> str:
+    """The first line of a docstring."""
+    return (inspect.getdoc(component) or "").split("\n")[0]
+
+
+def components(kind: str | None) -> Iterator[RenderableType]:
+    """A table per kind."""
+    for group in (kind,) if kind else registry.KINDS:
+        table = Table(title=group, title_justify="left", show_header=False, box=None)
+        for name in registry.names(group):
+            table.add_row(f"  {name}", escape(summary(registry.get(group, name))), style="")
+        yield table
+
+
+def find(name: str) -> tuple[str, Any]:
+    """(kind, class or function) of a name, or of kind/name where two kinds share it."""
+    kind, _, short = name.rpartition("/")
+    kinds = (kind,) if kind else registry.KINDS
+    hits = [(k, registry.get(k, short)) for k in kinds if short in registry.names(k)]
+    if not hits:
+        raise RegistryError(f"Nothing is called {name!r}.{suggest(short, (n for k in kinds for n in registry.names(k)))}")
+    if len(hits) > 1:
+        raise RegistryError(f"{name!r} is ambiguous; write {' or '.join(f'{k}/{short}' for k, _ in hits)}.")
+    return hits[0]
+
+
+def schema(name: str) -> str:
+    """The JSON schema of a component's parameters."""
+    return json.dumps(spec.spec_type(find(name)[1]).model_json_schema(), indent=2)
+
+
+def describe(name: str) -> Iterator[RenderableType]:
+    """Docstring and parameters."""
+    kind, component = find(name)
+    yield f"[bold]{name}[/] ({kind[:-1]}, {component.__module__}:{component.__qualname__})\n"
+    yield escape(inspect.getdoc(component) or "")
+    table = Table(title="parameters", title_justify="left", box=None)
+    for column in ("name", "type", "default"):
+        table.add_column(column)
+    function = component.__init__ if inspect.isclass(component) else component
+    for p in spec.parameters(function):
+        default = "required" if p.default is p.empty else repr(p.default)
+        table.add_row(p.name, escape(_type_name(p.annotation)), escape(default))
+    if table.row_count:
+        yield table
+    if kind == "solvers":
+        yield "needs: " + "; ".join(f"{who}: {', '.join(what)}" for who, what in component.needs.items())
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if inspect.isclass(annotation) and not hasattr(annotation, "__args__") else str(annotation)
+
+
+def fits(operator: str, noise: str) -> Iterator[RenderableType]:
+    """Prior × solver for one operator and noise: a tick, or the number of the reason below."""
+    op = registry.get("operators", operator).example()
+    likelihood = registry.get("likelihoods", noise)
+    problem = SimpleNamespace(operator=op, likelihood=likelihood() if noise == "poisson" else likelihood(sigma=0.1))
+    solvers, reasons = registry.names("solvers"), {}
+    table = Table(title=f"{operator} with {noise} noise: prior (row) × solver (column)", title_justify="left")
+    table.add_column("prior")
+    for name in solvers:
+        table.add_column(name.replace("_", "\n"), justify="center")
+    for prior in [None, *registry.names("priors")]:
+        cells = []
+        for name in solvers:
+            sentences = missing(registry.get("solvers", name), problem, None if prior is None else _sample(prior))
+            number = reasons.setdefault(" ".join(sentences), len(reasons) + 1) if sentences else 0
+            cells.append(f"[dim]{number}[/]" if number else "[green]✓[/]")
+        table.add_row(prior or "(none)", *cells)
+    yield table
+    for reason, number in reasons.items():
+        yield f"[dim]{number}[/] {escape(reason)}"
+
+
+def _sample(prior: str) -> Any:
+    """An example of a prior, or just its class's promises where weights are not here."""
+    cls = registry.get("priors", prior)
+    try:
+        return cls.example()
+    except PnpkitError:
+        promise = {"provides": cls.provides, "misfit": lambda self, shape, dtype: None}
+        return type(cls.__name__, (), promise)()
+
+
+def check(names: list[str], console: Console, verbose: bool) -> bool:
+    """Run the conformance suite and print one line a component; True when nothing failed."""
+    from pnpkit.testing import check_all
+
+    failed = 0
+    for report in check_all(names):
+        bad = [o for o in report.outcomes if o.status in ("failed", "xpassed")]
+        failed += bool(bad)
+        counts = {s: sum(o.status == s for o in report.outcomes) for s in ("passed", "skipped", "xfailed")}
+        told = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
+        mark = "[red]FAIL[/]" if bad else "[green]ok[/]  "
+        console.print(f"{mark} {report.kind}/{report.name}: {told}{f', {len(bad)} failed' if bad else ''}", highlight=False)
+        for o in report.outcomes if verbose else [*bad, *(o for o in report.outcomes if o.status == "skipped" and len(report.outcomes) == 1)]:
+            console.print(f"       {o.name}: {o.status} {escape(o.message)}", highlight=False)
+    console.print("[green]all components conform[/]" if not failed else f"[red]{failed} component(s) do not conform[/]")
+    return not failed

@@ -36,3 +36,15 @@ def test_public_name_is_importable(name):
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'reconstuct'"):
         pnpkit.reconstuct  # noqa: B018
+
+
+def test_public_names_survive_any_order_of_imports():
+    """Importing a submodule sets it as an attribute of the package; it must not hide a function."""
+    script = (
+        "import importlib, inspect, pnpkit\n"
+        "for module in set(pnpkit._PUBLIC.values()): importlib.import_module(module)\n"
+        "print(*(n for n in pnpkit._PUBLIC if inspect.ismodule(getattr(pnpkit, n))))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

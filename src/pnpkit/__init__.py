@@ -11,8 +11,8 @@ import torch  # noqa: F401  (everything here is built on it; nothing else is imp
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "compose": "pnpkit.compose",
-    "Reconstructor": "pnpkit.compose",
+    "compose": "pnpkit.composition",
+    "Reconstructor": "pnpkit.composition",
     "operator": "pnpkit.registry",
     "prior": "pnpkit.registry",
     "solver": "pnpkit.registry",

@@ -5,6 +5,8 @@ E|n|² = 2 sigma². Values are per sample, (B,); gradients are with respect to z
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import torch
 from torch import nn
@@ -19,6 +21,17 @@ class Likelihood(nn.Module, Component):
 
     kind = "likelihoods"
     name = ""
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def example(cls) -> Self:
+        """A small CPU instance for the conformance suite."""
+        raise CapabilityError(f"{cls.__name__} has no example(); `pnpkit check` needs one.")
+
+    @property
+    def example_shape(self) -> Shape:
+        """A measurement shape the example fits, without batch."""
+        return (6,)
 
     @abstractmethod
     def sample(self, z: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -128,6 +141,10 @@ class Gaussian(Likelihood):
     def rows(self, idx: torch.Tensor, axis: int, out_shape: Shape) -> "Gaussian":
         return Gaussian(sigma=self.sigma.index_select(axis, idx)) if self.per_element else self
 
+    @classmethod
+    def example(cls) -> Self:
+        return cls(sigma=torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]))
+
 
 class Poisson(Likelihood):
     """y ~ Poisson(gain·z + background), y in counts.
@@ -189,6 +206,10 @@ class Poisson(Likelihood):
             fits = False
         if not fits:
             raise ShapeError(f"Poisson: background {tuple(self.background.shape)} does not broadcast to {tuple(y.shape)}.")
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(gain=20.0, background=torch.tensor([0.5, 1.0, 0.0, 2.0, 0.1, 3.0]))
 
 
 class SplitLikelihood(Likelihood):
@@ -265,6 +286,10 @@ class SplitLikelihood(Likelihood):
             raise ShapeError(f"SplitLikelihood: sizes {self.sizes} do not add up to the measurement {out_shape}.")
         for part, piece, size in zip(self.parts, y.split(self.sizes, dim=1), self.sizes, strict=True):
             part.check(piece, (size,))
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(parts=(Gaussian(sigma=0.3), Poisson(gain=20.0, background=1.0)), sizes=(4, 2))
 
 
 def randn_like(z: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -60,6 +60,10 @@ class Problem:
     def device(self) -> torch.device:
         return self.y.device
 
+    def initial(self, rng: torch.Generator | None = None) -> torch.Tensor:
+        """A starting image from the data, (B, *in_shape)."""
+        return self.operator.initial(self.y, rng)
+
     # --- the data term ---
 
     def nll(self, x: torch.Tensor) -> torch.Tensor:
@@ -195,7 +199,7 @@ class ProblemGroup:
 
     def initial(self, rng: torch.Generator | None = None) -> torch.Tensor:
         """A starting image for every part."""
-        return torch.cat([p.operator.initial(p.y, rng) for p in self.problems])
+        return torch.cat([p.initial(rng) for p in self.problems])
 
     def scaled(self, c: float) -> "ProblemGroup":
         """As ``Problem.scaled``."""

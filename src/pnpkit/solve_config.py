@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pnpkit.compose import Reconstructor, compose
+from pnpkit.composition import Reconstructor, compose
 from pnpkit.errors import DataError, ShapeError, SpecError, suggest
 from pnpkit.solvers.result import Result
 from pnpkit.spec import load_tensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pnpkit.compose import compose
+from pnpkit.composition import compose
 from pnpkit.likelihoods import Likelihood
 from pnpkit.metrics.image import psnr, ssim
 from pnpkit.operators.base import LinearOperator

@@ -203,7 +203,6 @@ class Operator(nn.Module, Component):
 
     def _with(self, path: list[str], value: Any) -> Self:
         new = copy.copy(self)
-        new._buffers, new._modules = dict(self._buffers), dict(self._modules)
         new._derived = {}
         if len(path) == 1:
             new._buffers[path[0]] = value
@@ -281,8 +280,11 @@ class Operator(nn.Module, Component):
         return {**self.__dict__, "_derived": {}, "_counter": None}
 
     def __copy__(self) -> Self:
+        """Shares tensors and caches, but has its own slots for them: ``.to()`` moves the copy alone."""
         new = type(self).__new__(type(self))
         new.__dict__ = dict(self.__dict__)
+        new._buffers = dict(self._buffers)
+        new._modules = {n: copy.copy(m) if isinstance(m, Operator) else m for n, m in self._modules.items()}
         return new
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -292,7 +294,7 @@ class Operator(nn.Module, Component):
     def _apply(self, fn, recurse: bool = True):
         """``.to(float64)`` keeps complexness: complex64 becomes complex128, never real."""
         self._derived = {}
-        return super()._apply(lambda t: _keep_complexness(fn, t), recurse)
+        return super()._apply(lambda t: keep_complexness(fn, t), recurse)
 
     # --- plumbing ---
 
@@ -517,7 +519,8 @@ def _checked_tau(tau: Scalar, z: torch.Tensor) -> Scalar:
     return tau
 
 
-def _keep_complexness(fn, t: torch.Tensor) -> torch.Tensor:
+def keep_complexness(fn, t: torch.Tensor) -> torch.Tensor:
+    """``fn`` (a cast or a move, from ``Module._apply``) without ever making complex real or real complex."""
     if t.is_complex():
         moved = fn(torch.view_as_real(t))
         return torch.view_as_complex(moved.real if moved.is_complex() else moved)

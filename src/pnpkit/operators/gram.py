@@ -30,7 +30,8 @@ class Gram:
 
     @staticmethod
     def scalar(value: float | torch.Tensor) -> "Gram":
-        return Gram("scalar", torch.as_tensor(value))
+        # float64, and 0-d: it takes the precision and device of whatever it meets, losing nothing before.
+        return Gram("scalar", torch.as_tensor(value, dtype=None if isinstance(value, torch.Tensor) else torch.float64))
 
     @staticmethod
     def of(basis: Basis, values: torch.Tensor, rank: int) -> "Gram":
@@ -56,7 +57,7 @@ class Gram:
     def _combine(self, other: "Gram", how) -> "Gram | None":
         if "scalar" in (self.basis, other.basis) or self.basis == other.basis:
             basis = other.basis if self.basis == "scalar" else self.basis
-            return Gram(basis, how(self.values, other.values.to(self.values.device)))
+            return Gram(basis, how(self.values, other.values))
         return None
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from pnpkit.errors import CapabilityError, ShapeError, SpecError
 from pnpkit.linalg import expand
+from pnpkit.operators.base import keep_complexness
 from pnpkit.spec import Component
 from pnpkit.types import Scalar, Shape
 
@@ -75,6 +76,22 @@ class Prior(nn.Module, Component):
         """Why this prior cannot take such images, or None."""
         return None
 
+    def gaussian_model(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Mean (*example_shape) and covariance (n, n) of images for which this prior is exact, or None.
+
+        The conformance suite then compares a denoiser with the Wiener estimate.
+        """
+        return None
+
+    def _apply(self, fn, recurse: bool = True):
+        """``.to(dtype)`` keeps complexness and reaches the domain: images then have the prior's own precision."""
+        super()._apply(lambda t: keep_complexness(fn, t), recurse)
+        domain = getattr(self, "domain", None)
+        if domain is not None:
+            real = keep_complexness(fn, torch.zeros(0, dtype=domain.dtype.to_real())).dtype
+            self.domain = replace(domain, dtype=real.to_complex() if domain.dtype.is_complex else real)
+        return self
+
     @final
     def counted(self, counter: PriorCounter) -> Self:
         """A copy that counts its calls; shares its tensors with this one."""
@@ -137,17 +154,6 @@ class Denoiser(Prior):
             )
         return s.expand(x.shape[0])
 
-    def _apply(self, fn, recurse: bool = True):
-        """``.to(dtype)`` reaches the domain: the images a denoiser takes have its own precision."""
-        super()._apply(fn, recurse)
-        probe = fn(torch.zeros(0, dtype=self.domain.dtype.to_real()))
-        dtype = probe.dtype.to_real()
-        self.domain = Domain(
-            self.domain.shape, dtype.to_complex() if self.domain.dtype.is_complex else dtype,
-            self.domain.sigma_range, self.domain.value_range,
-        )  # fmt: skip
-        return self
-
 
 class Proximable(Prior):
     """h(x) with a proximal operator; the strength of h is its own parameter.
@@ -157,6 +163,7 @@ class Proximable(Prior):
 
     provides = ("prox",)
     has_value: ClassVar[bool] = True
+    convex: ClassVar[bool] = True  # its prox is then firmly non-expansive, and checked to be
 
     @abstractmethod
     def _prox(self, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
@@ -170,6 +177,8 @@ class Proximable(Prior):
         """argmin_x ½‖x − z‖² + tau·h(x); z (B, *shape), tau > 0 a number, 0-d or (B,)."""
         if reason := self.misfit(tuple(z.shape[1:]), z.dtype):
             raise ShapeError(f"{type(self).__name__}: {reason}.")
+        if not isinstance(tau, torch.Tensor) and not 0 <= tau < float("inf"):
+            raise SpecError(f"{type(self).__name__}: tau is a step ≥ 0 and finite, given {tau}.")
         t = torch.as_tensor(tau, dtype=z.real.dtype if z.is_complex() else z.dtype, device=z.device)
         if t.ndim > 1 or (t.ndim == 1 and t.shape[0] != z.shape[0]):
             raise ShapeError(f"{type(self).__name__}: tau must be a number or ({z.shape[0]},), given {tuple(t.shape)}.")

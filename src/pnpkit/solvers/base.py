@@ -63,6 +63,14 @@ class Solver(Component):
         """A short run for the conformance suite."""
         return cls()
 
+    def scaled(self, c: float) -> Self:
+        """The same solver for images c times as large. Parameters called ``sigma…`` are in units of x and follow;
+        override where others have units.
+        """
+        model = type(self.spec).model_fields
+        sizes = {n: v for n in model if n.startswith("sigma") and isinstance(v := getattr(self, n), float)}
+        return type(self)(**{**dict(self.spec), **{n: c * v for n, v in sizes.items()}})
+
 
 class Step(NamedTuple):
     """One turn of ``iterate``. ``finite`` (B,) tells which samples are still in the finite range."""

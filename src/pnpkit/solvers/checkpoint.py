@@ -32,7 +32,8 @@ class Checkpoint:
         tensors: dict[str, torch.Tensor] = {"rng": rng.get_state()}
         skeleton = {"state": _flatten(state, "state", tensors), "infos": _flatten(tuple(infos), "infos", tensors)}
         partial = self.path.with_suffix(self.path.suffix + ".partial")
-        save_file(*pack(tensors, {"run": self.run, "k": k, **skeleton}), str(partial))
+        plain, metadata = pack(tensors, {"run": self.run, "k": k, **skeleton})
+        save_file(plain, str(partial), metadata)
         os.replace(partial, self.path)
 
     def load(self, rng: torch.Generator, init: Callable[[], Any]) -> tuple[tuple[int, Any] | None, list]:

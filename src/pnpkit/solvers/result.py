@@ -60,7 +60,8 @@ class Result:
             "format": FORMAT, "spec": self.spec, "steps": self.steps, "stopped": self.stopped, "seconds": self.seconds,
             "calls": self.calls, "seed": self.seed, "scale": self.scale, "notes": self.notes, "numpy": isinstance(self.x, np.ndarray),
         }  # fmt: skip
-        save_file(*pack(tensors, header), str(path))
+        plain, metadata = pack(tensors, header)
+        save_file(plain, str(path), metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "Result":

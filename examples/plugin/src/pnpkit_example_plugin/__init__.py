@@ -7,7 +7,7 @@ from pnpkit.operators.gram import Gram
 
 
 class Vignette(LinearOperator):
-    """y = gain · x, the fall-off of light towards the corners; gain (C, H, W), or one per sample."""
+    """y = gain · x, fall-off of light towards the corners; gain (C, H, W), or one per sample."""
 
     theta = {"gain": 3}
     linear_in = ("gain",)
@@ -20,7 +20,7 @@ class Vignette(LinearOperator):
         return self.gain * x
 
     def diagonal(self) -> Gram:
-        return Gram.of("pixel", self.gain, rank=3)  # hence prox, pseudo-inverse, norm in closed form
+        return Gram.of("pixel", self.gain, rank=3)  # hence closed-form prox, pinv and norm
 
     @classmethod
     def example(cls) -> "Vignette":

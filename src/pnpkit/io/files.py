@@ -1,0 +1,75 @@
+"""What all readers share: one-line errors, and the way into a container by a key."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pnpkit.errors import DataError, suggest
+
+
+@contextmanager
+def opened(path: str | Path, what: str, *errors: type[Exception]) -> Iterator[Path]:
+    """The path of an existing file; ``errors`` raised inside become a DataError that names it."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"File {path} does not exist (looked from {Path.cwd()}).")
+    try:
+        yield path
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, *errors) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{path} cannot be read as {what} (truncated, or another format): {reason}. Copy it again or convert it."
+        ) from error
+
+
+def choose(path: Path, names: Iterable[str], key: str | None) -> str:
+    """The name meant by ``key``: itself when it is there, the only one when it is None."""
+    names = sorted(names)
+    if key is not None:
+        if key not in names:
+            raise DataError(f"{path} holds no {key!r}.{suggest(key, names)}")
+        return key
+    if len(names) != 1:
+        raise DataError(f"{path} holds {len(names)} arrays: {', '.join(names)}. Say which with 'key'.")
+    return names[0]
+
+
+def no_key(path: str | Path, key: str | None) -> None:
+    """Refuse a key where the file holds one array."""
+    if key is not None:
+        raise DataError(f"{path} holds one array and no {key!r}; leave 'key' out.")
+
+
+def walk(path: Path, value: Any, steps: list[str], enter: Callable[[Any, str], Any]) -> Any:
+    """``enter`` by each step in turn; None from it means there is no such step."""
+    for i, step in enumerate(steps):
+        inside = enter(value, step)
+        if inside is None:
+            where = "/".join(steps[:i]) or "the file"
+            raise DataError(f"{path}: {where} has no {step!r}. {_offer(value)}")
+        value = inside
+    return value
+
+
+def _offer(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.dtype.names:
+        return f"It has {', '.join(value.dtype.names)}."
+    if hasattr(value, "keys"):
+        return f"It has {', '.join(map(str, value.keys()))}."
+    size = getattr(value, "size", None)
+    return f"It has entries 0 to {size - 1}." if size else "It has nothing inside."
+
+
+def numeric(path: Path, value: Any, key: str | None) -> np.ndarray:
+    """A numeric array, or DataError."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        label = f"{key!r}" if key else "its content"
+        hint = f" It has entries 0 to {array.size - 1}: name one, as in 'key/0'." if array.dtype.kind == "O" else ""
+        raise DataError(f"{path}: {label} is not a numeric array ({array.dtype}).{hint}")
+    return array

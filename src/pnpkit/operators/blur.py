@@ -1,0 +1,89 @@
+"""Circular blur."""
+
+from typing import Self
+
+import torch
+
+from pnpkit.errors import ShapeError, SpecError
+from pnpkit.operators.base import LinearOperator
+from pnpkit.operators.gram import Gram
+from pnpkit.operators.periodic import otf
+from pnpkit.types import Scalar, Shape
+
+
+def check_kernel(who: str, kernel: torch.Tensor, shape: Shape) -> None:
+    """A kernel is real, (1 or C, h, w) or one of those per sample, and fits into the image."""
+    if len(shape) != 3:
+        raise ShapeError(f"{who}: shape is (C, H, W), given {shape}.")
+    if kernel.is_complex() or not kernel.is_floating_point():
+        raise SpecError(f"{who}: a kernel is a real floating-point tensor, given {kernel.dtype}.")
+    if kernel.ndim not in (3, 4) or kernel.shape[-3] not in (1, shape[0]):
+        raise ShapeError(
+            f"{who}: kernel must be (1, h, w), ({shape[0]}, h, w) or one of those per sample, given {tuple(kernel.shape)}."
+        )
+    if kernel.shape[-2] > shape[1] or kernel.shape[-1] > shape[2]:
+        raise ShapeError(f"{who}: the kernel {tuple(kernel.shape[-2:])} is larger than the image {shape[1:]}; crop it.")
+    if not bool(kernel.any()):
+        raise SpecError(f"{who}: the kernel is zero everywhere.")
+
+
+class Blur(LinearOperator):
+    """Circular convolution with a kernel, by FFT; prox and pseudo-inverse are closed forms.
+
+    Parameters
+    ----------
+    kernel : (1 or C, h, w), centre at (h//2, w//2), or (B, 1 or C, h, w) for one per sample. Real; any sum.
+    shape : image shape (C, H, W).
+    complex : whether images are complex.
+
+    A photograph is not periodic: near its borders use ``ValidBlur``.
+    """
+
+    theta = {"kernel": 3}
+    linear_in = ("kernel",)
+
+    def __init__(self, kernel: torch.Tensor, shape: Shape, complex: bool = False):
+        check_kernel("Blur", kernel, tuple(shape))
+        super().__init__(shape, complex_in=complex)
+        self.hold(kernel=kernel)
+        self.shape, self.complex = tuple(shape), complex
+
+    def diagonal(self) -> Gram:
+        return Gram.of("fourier2", otf(self.kernel, self.shape[1:]), rank=3)
+
+    def _spectrum(self, name: str) -> torch.Tensor:
+        """A function of the transfer function on the half (real images) or full spectrum."""
+
+        def compute() -> torch.Tensor:
+            d = self.derived("diagonal", self.diagonal).values
+            d = d if self.complex else d[..., : self.shape[2] // 2 + 1].contiguous()
+            return {"otf": d, "conj": d.conj().resolve_conj(), "abs2": d.real**2 + d.imag**2}[name]
+
+        return self.derived(name, compute)
+
+    def _filter(self, x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
+        if self.complex:
+            return torch.fft.ifft2(torch.fft.fft2(x) * spectrum)
+        return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=self.shape[1:])
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._filter(x, self._spectrum("otf"))
+
+    def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        return self._filter(y, self._spectrum("conj"))
+
+    def _normal(self, x: torch.Tensor) -> torch.Tensor:
+        return self._filter(x, self._spectrum("abs2"))
+
+    def _prox_l2(self, z: torch.Tensor, y: torch.Tensor, tau: Scalar) -> torch.Tensor:
+        # One pass in the Fourier domain: (z + tau·conj(d)·y) / (1 + tau·|d|²).
+        t = tau.reshape(-1, 1, 1, 1) if isinstance(tau, torch.Tensor) and tau.ndim else tau
+        conj, abs2 = self._spectrum("conj"), self._spectrum("abs2")
+        transform = torch.fft.fft2 if self.complex else torch.fft.rfft2
+        x = transform(z).addcmul(transform(y), t * conj) / (1 + t * abs2)
+        return torch.fft.ifft2(x) if self.complex else torch.fft.irfft2(x, s=self.shape[1:])
+
+    @classmethod
+    def example(cls) -> Self:
+        rng = torch.Generator().manual_seed(3)
+        return cls(kernel=torch.rand(1, 3, 4, generator=rng) / 12, shape=(2, 7, 6))

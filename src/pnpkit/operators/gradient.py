@@ -1,0 +1,82 @@
+"""Forward differences."""
+
+import math
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field
+
+from pnpkit.errors import ShapeError
+from pnpkit.operators.base import LinearOperator
+from pnpkit.operators.gram import Basis, Gram
+from pnpkit.types import Shape
+
+Axes = Annotated[int, Field(ge=1, le=3)]
+Boundary = Literal["neumann", "circular"]
+
+
+class Gradient(LinearOperator):
+    """Forward differences x_{i+1} − x_i along the last ``axes`` axes: (C, …) -> (axes, C, …).
+
+    Parameters
+    ----------
+    shape : image shape (C, …).
+    axes : how many trailing axes are differenced, 1 to 3; out[0] is the first of them.
+    boundary : "neumann" (the last difference is 0) or "circular".
+    complex : whether images are complex.
+    """
+
+    row_axis = -1
+
+    def __init__(self, shape: Shape, axes: Axes = 2, boundary: Boundary = "neumann", complex: bool = False):
+        shape = tuple(shape)
+        if len(shape) < axes:
+            raise ShapeError(f"Gradient: {axes} axes of an image {shape}.")
+        super().__init__(shape, (axes, *shape), complex)
+        self.shape, self.axes, self.boundary, self.complex = shape, axes, boundary, complex
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self._difference(x, a) for a in range(-self.axes, 0)], 1)
+
+    def _difference(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        if self.boundary == "circular":
+            return torch.roll(x, -1, axis) - x
+        end = torch.zeros_like(x.narrow(axis, 0, 1))
+        return torch.cat([torch.diff(x, dim=axis), end], axis)
+
+    def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        axes = range(-self.axes, 0)
+        return torch.stack([self._back(part, a) for part, a in zip(y.unbind(1), axes, strict=True)]).sum(0)
+
+    def _back(self, u: torch.Tensor, axis: int) -> torch.Tensor:
+        if self.boundary == "circular":
+            return torch.roll(u, 1, axis) - u
+        zero = torch.zeros_like(u.narrow(axis, 0, 1))
+        inner = torch.cat([zero, u.narrow(axis, 0, u.shape[axis] - 1), zero], axis)  # the last one is not a difference
+        return -torch.diff(inner, dim=axis)
+
+    def _norm(self) -> torch.Tensor:
+        """Exact: the eigenvalues of each axis' Laplacian are 4 sin²(π k / n) or 4 sin²(π k / 2n)."""
+        total = 0.0
+        for n in self.shape[len(self.shape) - self.axes :]:
+            angle = math.pi * (n // 2) / n if self.boundary == "circular" else math.pi * (n - 1) / (2 * n)
+            total += 4 * math.sin(angle) ** 2
+        return torch.tensor(math.sqrt(total), dtype=self.dtype, device=self.device)
+
+    def _pull(self, g: Gram) -> Gram | None:
+        if g.basis != "scalar" or self.boundary != "circular" or self.axes == 1:
+            return None
+        sizes = self.shape[len(self.shape) - self.axes :]
+        laplacian = torch.zeros(sizes, dtype=self.dtype, device=self.device)
+        for i, n in enumerate(sizes):
+            k = torch.arange(n, dtype=self.dtype, device=self.device)
+            laplacian = laplacian + (4 * torch.sin(math.pi * k / n) ** 2).reshape([-1 if j == i else 1 for j in range(self.axes)])
+        basis: Basis = "fourier2" if self.axes == 2 else "fourier3"
+        return Gram.of(basis, laplacian.expand(*[1] * (len(self.shape) - self.axes), *sizes) * g.values, len(self.shape))
+
+    def _push(self, g: Gram) -> Gram | None:
+        return None
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(shape=(2, 5, 6))

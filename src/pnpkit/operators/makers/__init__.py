@@ -1,0 +1,1 @@
+"""Makers of kernels, masks and coil maps: registered functions that return tensors."""

@@ -213,7 +213,7 @@ def _default_solver(op: Operator, likelihood: Likelihood, prior: AnyPrior, notes
     if part is None:
         name = "cg" if gaussian and linear else "mlem" if likelihood.name == "poisson" and linear else "gradient_descent"
     elif isinstance(part, Proximable):
-        several = len(part.terms()) > 1
+        several = type(part).__name__ in ("SumPrior", "TV")  # split, each term has a cheap step; TV's own prox iterates
         name = "pdhg" if linear and (several or not gaussian) else "fista" if gaussian and linear else "pgd"
     elif isinstance(part, Denoiser):
         name = "hqs" if gaussian and linear else "pgd"

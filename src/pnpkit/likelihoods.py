@@ -12,8 +12,11 @@ import torch
 from torch import nn
 
 from pnpkit.errors import CapabilityError, DataError, ShapeError, SpecError
+from pnpkit.linalg import expand
 from pnpkit.spec import Component
 from pnpkit.types import Shape
+
+_TINY = 1e-30  # a guard for 0/0, far below any rate
 
 
 class Likelihood(nn.Module, Component):
@@ -53,14 +56,26 @@ class Likelihood(nn.Module, Component):
         """The measurement that goes with ``scaled(c)``."""
         return c * y
 
+    def prox(self, v: torch.Tensor, y: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        """argmin_z ½‖z − v‖² + tau·nll(z), v (B, *out_shape), tau (B,); where there is a closed form."""
+        raise CapabilityError(f"{type(self).__name__} has no closed-form prox; use a gradient solver (gradient_descent, pgd).")
+
+    def invert(self, y: torch.Tensor) -> torch.Tensor:
+        """The z that y would be the noiseless measurement of, (B, *out_shape)."""
+        return y
+
+    def feasible(self, z: torch.Tensor) -> torch.Tensor:
+        """(B,): whether every element of z has a density. Searches ask before they evaluate."""
+        return torch.ones(z.shape[0], dtype=torch.bool, device=z.device)
+
     def check(self, y: torch.Tensor, out_shape: Shape) -> None:
         """Raise where y, or this noise model's own tensors, do not fit ``out_shape``."""
 
-    def index(self, select) -> "Likelihood":
-        """Per-sample parameters of ``problem[i:j]``."""
+    def index(self, select, rank: int | None = None) -> "Likelihood":
+        """Per-sample parameters of ``problem[i:j]``; ``rank`` is that of one measurement."""
         return self
 
-    def repeat(self, n: int) -> "Likelihood":
+    def repeat(self, n: int, rank: int | None = None) -> "Likelihood":
         """Per-sample parameters of ``problem.repeat(n)``."""
         return self
 
@@ -117,6 +132,10 @@ class Gaussian(Likelihood):
     def grad(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return (z - y) / self.std(z) ** 2
 
+    def prox(self, v: torch.Tensor, y: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        t = expand(tau, v) / self.std(v) ** 2
+        return (v + t * y) / (1 + t)
+
     def scaled(self, c: float | torch.Tensor) -> "Gaussian":
         return Gaussian(sigma=self.sigma * c)
 
@@ -132,10 +151,10 @@ class Gaussian(Likelihood):
     def _per_sample(self) -> bool:
         return self.sigma.ndim > 0 and self.sigma.shape[0] > 1
 
-    def index(self, select) -> "Gaussian":
+    def index(self, select, rank: int | None = None) -> "Gaussian":
         return Gaussian(sigma=self.sigma[select]) if self._per_sample() else self
 
-    def repeat(self, n: int) -> "Gaussian":
+    def repeat(self, n: int, rank: int | None = None) -> "Gaussian":
         return Gaussian(sigma=self.sigma.repeat_interleave(n, 0)) if self._per_sample() else self
 
     def rows(self, idx: torch.Tensor, axis: int, out_shape: Shape) -> "Gaussian":
@@ -152,7 +171,8 @@ class Poisson(Likelihood):
     Parameters
     ----------
     gain : expected counts per unit of z, > 0.
-    background : expected background counts, ≥ 0: a number or a tensor broadcastable to y.
+    background : expected background counts, ≥ 0: a number or a tensor broadcastable to y; one axis more than a
+        measurement has is the batch.
     """
 
     name = "poisson"
@@ -188,6 +208,35 @@ class Poisson(Likelihood):
         rate = self.rate(z)
         # y = 0 with rate = 0 contributes nothing; y > 0 with rate = 0 is +inf, as it should be.
         return self.gain * (1 - torch.where(y == 0, torch.zeros_like(y), y / rate))
+
+    def prox(self, v: torch.Tensor, y: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        """The root ≥ 0 of r² − (gain·v + b − tau·gain²)·r − tau·gain²·y = 0, r = gain·z + b the rate."""
+        t = expand(tau, v) * self.gain**2
+        half = 0.5 * (self.gain * v + self.background - t)
+        root = torch.sqrt(half * half + t * y)
+        # The quotient form where half < 0: there the sum would cancel.
+        rate = torch.where(half > 0, half + root, t * y / torch.where(half > 0, 1, (root - half).clamp_min(_TINY)))
+        return (rate - self.background) / self.gain
+
+    def invert(self, y: torch.Tensor) -> torch.Tensor:
+        return (y - self.background) / self.gain
+
+    def feasible(self, z: torch.Tensor) -> torch.Tensor:
+        return ~(self.gain * z + self.background < 0).flatten(1).any(1)
+
+    def _per_sample(self, rank: int | None) -> bool:
+        return rank is not None and self.background.ndim == rank + 1 and self.background.shape[0] > 1
+
+    def index(self, select, rank: int | None = None) -> "Poisson":
+        return Poisson(gain=self.gain, background=self.background[select]) if self._per_sample(rank) else self
+
+    def repeat(self, n: int, rank: int | None = None) -> "Poisson":
+        return Poisson(gain=self.gain, background=self.background.repeat_interleave(n, 0)) if self._per_sample(rank) else self
+
+    def rows(self, idx: torch.Tensor, axis: int, out_shape: Shape) -> "Poisson":
+        b = self.background
+        varies = b.ndim >= -axis and b.shape[axis] > 1
+        return Poisson(gain=self.gain, background=b.index_select(axis, idx)) if varies else self
 
     def scaled(self, c: float | torch.Tensor) -> "Poisson":
         return Poisson(gain=float(self.gain / c), background=self.background)
@@ -248,6 +297,16 @@ class SplitLikelihood(Likelihood):
     def per_element(self) -> bool:
         return True
 
+    def prox(self, v: torch.Tensor, y: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        parts = zip(self.parts, v.split(self.sizes, 1), y.split(self.sizes, 1), strict=True)
+        return torch.cat([p.prox(a, b, tau) for p, a, b in parts], 1)
+
+    def invert(self, y: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self._each("invert", y), 1)
+
+    def feasible(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.stack(self._each("feasible", z)).all(0)
+
     def _each(self, method: str, z: torch.Tensor, *others) -> list[torch.Tensor]:
         pieces = [t.split(self.sizes, dim=1) for t in (z, *[o for o in others if isinstance(o, torch.Tensor)])]
         extra = [o for o in others if not isinstance(o, torch.Tensor)]
@@ -272,11 +331,11 @@ class SplitLikelihood(Likelihood):
         pieces = y.split(self.sizes, dim=1)
         return torch.cat([p.scaled_data(s, c) for p, s in zip(self.parts, pieces, strict=True)], 1)
 
-    def index(self, select) -> "SplitLikelihood":
-        return self._map("index", select)
+    def index(self, select, rank: int | None = None) -> "SplitLikelihood":
+        return self._map("index", select, 1)
 
-    def repeat(self, n: int) -> "SplitLikelihood":
-        return self._map("repeat", n)
+    def repeat(self, n: int, rank: int | None = None) -> "SplitLikelihood":
+        return self._map("repeat", n, 1)
 
     def rows(self, idx: torch.Tensor, axis: int, out_shape: Shape) -> "SplitLikelihood":
         raise CapabilityError("SplitLikelihood: take rows of the parts before stacking them.")

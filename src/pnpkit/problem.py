@@ -62,7 +62,7 @@ class Problem:
 
     def initial(self, rng: torch.Generator | None = None) -> torch.Tensor:
         """A starting image from the data, (B, *in_shape)."""
-        return self.operator.initial(self.y, rng)
+        return self.operator.initial(self.likelihood.invert(self.y), rng)
 
     # --- the data term ---
 
@@ -108,8 +108,20 @@ class Problem:
         std = likelihood.std(self.y)
         weight = 1 / std
         inverse = weight[0] if weight.shape[0] == 1 else weight
-        white = Diagonal(weight=inverse, shape=self.operator.out_shape, complex=self.y.is_complex())
-        return white @ self.operator, self.y * weight, 1.0  # type: ignore[return-value]
+        white = Diagonal(weight=inverse, shape=self.operator.out_shape, complex=self.y.is_complex()) @ self.operator
+        white._counter, white.cg = self.operator._counter, self.operator.cg
+        return white, self.y * weight, 1.0  # type: ignore[return-value]
+
+    def normal(self, x: torch.Tensor) -> torch.Tensor:
+        """H x with H = A^H A/sigma² the Hessian of nll; Gaussian noise, linear operator."""
+        operator, _, weight = self._whitened
+        return expand(weight, x) * operator.normal(x)
+
+    def rhs(self) -> torch.Tensor:
+        """A^H y/sigma², so that ∇nll(x) = normal(x) − rhs(); Gaussian noise, linear operator."""
+        operator, y, weight = self._whitened
+        x = operator.adjoint(y)
+        return expand(weight, x) * x
 
     @cached_property
     def lipschitz(self) -> torch.Tensor:
@@ -139,12 +151,12 @@ class Problem:
 
     def repeat(self, n: int) -> "Problem":
         """Every sample n times in a row: (B, …) -> (n·B, …)."""
-        return Problem(self.operator.repeat(n), self.likelihood.repeat(n), self.y.repeat_interleave(n, 0))
+        return Problem(self.operator.repeat(n), self.likelihood.repeat(n, self.y.ndim - 1), self.y.repeat_interleave(n, 0))
 
     def __getitem__(self, select: slice) -> "Problem":
         if not isinstance(select, slice):
             raise SpecError("problem[i:j] takes a slice; for one sample use problem[i:i+1].")
-        return Problem(self.operator.select(select), self.likelihood.index(select), self.y[select])
+        return Problem(self.operator.select(select), self.likelihood.index(select, self.y.ndim - 1), self.y[select])
 
 
 class ProblemGroup:

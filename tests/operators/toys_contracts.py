@@ -217,6 +217,9 @@ class GaussianPosterior(PosteriorDenoiser):
         centre = expand(tau, x) * (self.mean / self.std**2 + x / expand(sigma**2, x))
         return problem.prox(centre, tau)
 
+    def gaussian_model(self):
+        return GaussianImages(mean=self.mean, std=self.std).gaussian_model()
+
     @classmethod
     def example(cls) -> "GaussianPosterior":
         return cls()

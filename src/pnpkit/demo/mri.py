@@ -55,7 +55,7 @@ def brain(folder: Path) -> Case:
     kspace = load_tensor({"file": str(folder / "espirit_full.cfl")})
     mask = load_tensor({"file": str(folder / "espirit_und2x2_mask.npy")}).abs().float()[None]
     kspace = kspace / torch.fft.ifft2(kspace).abs().max()
-    maps = registry.make("espirit_maps", kspace=kspace * mask, calib=24)
+    maps = registry.make("espirit_maps", kspace=kspace * mask)
     full = operators.MRI(mask=torch.ones_like(mask), maps=maps)
     x = full.pinv(kspace[None])
     sigma = noise_level(kspace)

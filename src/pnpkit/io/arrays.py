@@ -19,8 +19,8 @@ from pnpkit.io.files import choose, no_key, numeric, opened, walk
 def read_npy(path: str | Path, key: str | None = None) -> np.ndarray:
     """The array of a .npy file; it has no keys."""
     no_key(path, key)
-    with opened(path, "a .npy file") as file:
-        return numeric(file, np.lib.format.read_array(file.open("rb"), allow_pickle=False), None)
+    with opened(path, "a .npy file", SyntaxError) as name, name.open("rb") as file:
+        return numeric(name, np.lib.format.read_array(file, allow_pickle=False), None)
 
 
 def write_npy(path: str | Path, value: np.ndarray | torch.Tensor) -> None:
@@ -36,14 +36,12 @@ def write_npy(path: str | Path, value: np.ndarray | torch.Tensor) -> None:
 
 def read_npz(path: str | Path, key: str | None = None) -> np.ndarray:
     """One array of a .npz file; ``key`` may be left out when there is only one."""
-    with (
-        opened(path, "a .npz file", zipfile.BadZipFile, zlib.error, KeyError) as file,
-        np.load(file, allow_pickle=False) as arrays,
-    ):
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise DataError(f"{file} is not a .npz archive; if it is a .npy file, rename it.")
-        name = choose(file, arrays.files, key)
-        return numeric(file, arrays[name], name)
+    with opened(path, "a .npz file", zipfile.BadZipFile, zlib.error, KeyError) as file:
+        if not zipfile.is_zipfile(file):
+            raise DataError(f"{file} is not a .npz archive: it is truncated, or a .npy file under a wrong name.")
+        with np.load(file, allow_pickle=False) as arrays:
+            name = choose(file, arrays.files, key)
+            return numeric(file, arrays[name], name)
 
 
 def read_safetensors(path: str | Path, key: str | None = None) -> torch.Tensor:
@@ -65,7 +63,7 @@ def read_mat(path: str | Path, key: str | None = None) -> np.ndarray:
 
     key : "variable", and inside it cells by number and structs by field: "kernels/3", "data/kspace".
     """
-    with opened(path, "a MATLAB file") as file:
+    with opened(path, "a MATLAB file", KeyError) as file:
         return _read_mat73(file, key) if _is_hdf5(file) else _read_mat5(file, key)
 
 
@@ -86,15 +84,16 @@ def _read_mat5(path: Path, key: str | None) -> np.ndarray:
         raise ValueError(str(error)) from error
     name, *steps = (key or "").split("/")
     name = choose(path, (k for k in variables if not k.startswith("__")), name or None)
-    return numeric(path, walk(path, variables[name], steps, _enter_mat5), key or name)
+    value = walk(path, variables[name], name, steps, _enter_mat5)
+    return numeric(path, value.toarray() if hasattr(value, "toarray") else value, key or name)
 
 
 def _enter_mat5(value: Any, step: str) -> Any:
-    if not isinstance(value, np.ndarray):
-        return None
-    if value.dtype.names:
-        return value[step].item() if step in value.dtype.names and value.size == 1 else None
-    inside = value.dtype == object and step.isdecimal() and int(step) < value.size
+    """A field of a struct, or an entry of a cell or struct array."""
+    names = value.dtype.names or ()
+    if step in names and value.size == 1:
+        return np.asarray(value)[step].item()
+    inside = (names or value.dtype == object) and step.isdecimal() and int(step) < value.size
     return value.ravel(order="F")[int(step)] if inside else None
 
 
@@ -110,7 +109,7 @@ def _read_mat73(path: Path, key: str | None) -> np.ndarray:
             cells = value.dtype == h5py.ref_dtype and step.isdecimal() and int(step) < value.size
             return file[value[()].ravel()[int(step)]] if cells else None
 
-        value = walk(path, file[name], steps, enter)
+        value = walk(path, file[name], name, steps, enter)
         return _dataset(path, value, key or name).T.copy()
 
 
@@ -129,7 +128,7 @@ def read_hdf5(path: str | Path, key: str | None = None) -> np.ndarray:
             file.visititems(lambda n, item: found.append(n) if isinstance(item, h5py.Dataset) else None)
             key = choose(name, found, None)
         inside = lambda value, step: value.get(step) if isinstance(value, h5py.Group) else None  # noqa: E731
-        return _dataset(name, walk(name, file, [s for s in key.split("/") if s], inside), key)
+        return _dataset(name, walk(name, file, "", [s for s in key.split("/") if s], inside), key)
 
 
 def _h5py(path: str | Path) -> Any:

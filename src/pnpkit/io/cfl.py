@@ -25,8 +25,8 @@ def read_cfl(path: str | Path, key: str | None = None) -> np.ndarray:
         wanted, given = 8 * math.prod(sizes), file.stat().st_size
         if given != wanted:
             raise DataError(
-                f"{file} has {given} bytes, its header {stem.name}.hdr asks for {wanted} (sizes {sizes}, complex64); it is "
-                "truncated, or the header belongs to another file."
+                f"{file} has {given} bytes, its header {stem.name}.hdr asks for {wanted} (sizes {sizes}, "
+                "complex64); it is truncated, or the header belongs to another file."
             )
         array = np.fromfile(file, dtype="<c8").reshape(sizes, order="F")
     order = (*range(array.ndim - 1, SPATIAL - 1, -1), *range(min(SPATIAL, array.ndim)))

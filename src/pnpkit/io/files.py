@@ -45,24 +45,24 @@ def no_key(path: str | Path, key: str | None) -> None:
         raise DataError(f"{path} holds one array and no {key!r}; leave 'key' out.")
 
 
-def walk(path: Path, value: Any, steps: list[str], enter: Callable[[Any, str], Any]) -> Any:
-    """``enter`` by each step in turn; None from it means there is no such step."""
-    for i, step in enumerate(steps):
+def walk(path: Path, value: Any, name: str, steps: list[str], enter: Callable[[Any, str], Any]) -> Any:
+    """``enter`` the value called ``name`` by each step in turn; None from it: there is no such step."""
+    for step in steps:
         inside = enter(value, step)
         if inside is None:
-            where = "/".join(steps[:i]) or "the file"
-            raise DataError(f"{path}: {where} has no {step!r}. {_offer(value)}")
-        value = inside
+            raise DataError(f"{path}: {name or 'the file'} has no {step!r}; it {_content(value)}.")
+        value, name = inside, f"{name}/{step}".lstrip("/")
     return value
 
 
-def _offer(value: Any) -> str:
-    if isinstance(value, np.ndarray) and value.dtype.names:
-        return f"It has {', '.join(value.dtype.names)}."
+def _content(value: Any) -> str:
+    if names := getattr(getattr(value, "dtype", None), "names", None):
+        return f"has {', '.join(names)}"
     if hasattr(value, "keys"):
-        return f"It has {', '.join(map(str, value.keys()))}."
-    size = getattr(value, "size", None)
-    return f"It has entries 0 to {size - 1}." if size else "It has nothing inside."
+        return f"has {', '.join(map(str, value.keys())) or 'nothing inside'}"
+    if value.dtype == object:
+        return f"has entries 0 to {value.size - 1}"
+    return f"is an array {tuple(value.shape)}, where the key must end"
 
 
 def numeric(path: Path, value: Any, key: str | None) -> np.ndarray:

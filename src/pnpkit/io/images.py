@@ -1,5 +1,6 @@
 """Photographs: PNG, JPEG, BMP and TIFF through Pillow."""
 
+import struct
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ def read_image(path: str | Path, key: str | None = None) -> np.ndarray:
     from PIL import Image, ImageOps
 
     no_key(path, key)
-    failures = (Image.UnidentifiedImageError, Image.DecompressionBombError, SyntaxError)
+    failures = (Image.UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, struct.error)
     with opened(path, "an image", *failures) as file, Image.open(file) as image:
         return _pixels(ImageOps.exif_transpose(image), file)
 
@@ -30,7 +31,9 @@ def _pixels(image: Any, path: Path) -> np.ndarray:
     if image.mode in GREY16:
         array = np.asarray(image).astype(np.int64)
         if array.min() < 0 or array.max() > 65535:
-            raise DataError(f"{path} holds 32-bit values from {array.min()} to {array.max()}; save it as .npy, or as 16 bit.")
+            raise DataError(
+                f"{path} holds 32-bit values from {array.min()} to {array.max()}; save it as .npy, or as 16 bit."
+            )
         return (array[None] / 65535).astype(np.float32)
     if image.mode == "F":
         raise DataError(f"{path} holds floating-point values, whose range an image does not tell; save it as .npy.")
@@ -52,7 +55,9 @@ def write_image(path: str | Path, image: torch.Tensor | np.ndarray, bits: Litera
     if array.ndim != 3 or array.shape[0] not in (1, 3):
         raise ShapeError(f"write_image: an image is (1 or 3, H, W), given {tuple(array.shape)}.")
     if array.dtype.kind not in "fb" or not np.isfinite(array).all():
-        raise DataError(f"write_image: values must be real, finite and in [0, 1], given {array.dtype}; take .abs() or scale.")
+        raise DataError(
+            f"write_image: values must be real, finite and in [0, 1], given {array.dtype}; take .abs() or scale."
+        )
     if bits == 16 and array.shape[0] == 3:
         raise DataError("write_image: 16 bits are for grey images; Pillow writes colour with 8.")
     top, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)

@@ -31,6 +31,9 @@ class MRI(LinearOperator):
     a mask that is the same everywhere. Otherwise prox is solved by CG on the fused normal operator.
     """
 
+    mask: torch.Tensor
+    maps: torch.Tensor | None
+
     def __init__(self, mask: torch.Tensor, maps: torch.Tensor | None = None):
         _check_mask(mask)
         if maps is not None:
@@ -72,6 +75,7 @@ class MRI(LinearOperator):
         return image, weight, weight.conj().resolve_conj()
 
     def _conj(self) -> torch.Tensor:
+        assert self.maps is not None
         return self.maps.conj().resolve_conj()
 
     # --- A^H A ---
@@ -96,8 +100,8 @@ class MRI(LinearOperator):
                 if bool((weight == first).all()):
                     weight, axes = first, (other,)
                     break
-        maps = _like_layout(self.maps, axes)
-        return axes, weight, maps, _like_layout(self.maps.conj().resolve_conj(), axes)
+        assert self.maps is not None
+        return axes, weight, _like_layout(self.maps, axes), _like_layout(self._conj(), axes)
 
     # --- structure ---
 
@@ -167,6 +171,10 @@ def _check_maps(maps: torch.Tensor, mask: torch.Tensor) -> None:
         raise ShapeError(
             f"MRI: maps must be (coils, H, W), or (B, coils, H, W) for one set per sample, with the mask's H and W "
             f"{tuple(mask.shape[-2:])}; given {tuple(maps.shape)}."
+        )
+    if maps.ndim == mask.ndim == 4 and len(maps) != len(mask):
+        raise ShapeError(
+            f"MRI: per-sample mask and maps disagree on the batch: {len(mask)} masks, {len(maps)} sets of maps."
         )
     if not maps.is_complex():
         raise SpecError(f"MRI: maps are complex coil sensitivities, given {maps.dtype}; use maps.to(torch.complex64).")

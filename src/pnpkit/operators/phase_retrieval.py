@@ -29,9 +29,7 @@ class PhaseRetrieval(Operator):
     complex : whether images are complex; a real image's gradient is the real one.
     """
 
-    def __init__(
-        self, shape: Shape, oversampling: Annotated[float, Field(ge=1, le=16)] = 2.0, complex: bool = False
-    ):
+    def __init__(self, shape: Shape, oversampling: Annotated[float, Field(ge=1, le=16)] = 2.0, complex: bool = False):
         if len(shape) != 3:
             raise ShapeError(f"PhaseRetrieval: shape is (C, H, W), given {tuple(shape)}.")
         spectrum = tuple(math.ceil(oversampling * n) for n in shape[-2:])

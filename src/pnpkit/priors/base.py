@@ -190,8 +190,8 @@ class Proximable(Prior):
         """h(x) per sample, (B,); +inf outside a constraint."""
         return self._value(x)
 
-    def terms(self) -> "tuple[tuple[LinearOperator | None, Proximable], ...]":
-        """h(x) = Σ h_i(K_i x) as (K_i, h_i), K None for the identity; primal-dual solvers use it."""
+    def terms(self, shape: Shape, dtype: torch.dtype) -> "tuple[tuple[LinearOperator | None, Proximable], ...]":
+        """h(x) = Σ h_i(K_i x) on images of ``shape``, as (K_i, h_i), K None for the identity: for primal-dual solvers."""
         return ((None, self),)
 
 

@@ -21,6 +21,7 @@ class ClosedFormTV(Proximable):
     Parameters are those of ``TV``. There is no ``value``: the convex function has no closed form.
     """
 
+    provides = ("prox", "closed_form_tv")
     has_value = False
 
     def __init__(self, weight: PositiveFloat, isotropic: bool = True, axes: Axes = 2, boundary: Boundary = "neumann"):

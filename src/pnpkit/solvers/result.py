@@ -117,7 +117,8 @@ def unpack(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})["pnpkit"])
-            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            # Cloned: memory of another alignment lets BLAS sum in another order, and a resumed run differ in a bit.
+            tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as a pnpkit file (truncated, or written by something else): {error}") from error
     return {k: torch.view_as_complex(v) if k in header["complex"] else v for k, v in tensors.items()}, header

@@ -7,6 +7,7 @@ cannot meet a check says so in ``expected_failures = {check name: reason}``, whi
 
 from pnpkit.testing import (
     # importing them registers their checks
+    checks_functions,
     checks_likelihoods,
     checks_linear,
     checks_modules,

@@ -56,30 +56,39 @@ def _noise(solver: Solver) -> str:
     return "poisson" if wants and "gaussian" not in wants else "gaussian"
 
 
-def _case(solver: Solver, dtype: torch.dtype = torch.float32, n: int = 3, c: float = 1.0) -> Case:
-    """The standard problem, with images (and prior) c times as large."""
+def _case(
+    solver: Solver,
+    dtype: torch.dtype = torch.float32,
+    n: int = 3,
+    c: float = 1.0,  # images (and prior) c times as large
+    noise: str | None = None,
+    offer: str | None = None,  # which of the alternatives for the prior
+) -> Case:
+    """The standard problem, made to what the solver needs."""
     if other := [s for s in solver.needs if s.startswith("prior.")]:
         raise Skip(f"needs {other[0]}, which the suite has no problem for")
-    prior = _prior(solver, c)
+    prior = _prior(solver, c, offer)
     shape = (1, 4, 4) if prior is None or type(prior).__module__.startswith("pnpkit.testing") else prior.example_shape
-    problem = mixing_problem(shape, n, dtype, _noise(solver))
+    problem = mixing_problem(shape, n, dtype, noise or _noise(solver))
     prior = None if prior is None else prior.to(dtype.to_real())
     if reason := missing(solver, problem, prior):
         raise Skip(f"the suite has no problem for it: {' '.join(reason)}")
     return Case(problem if c == 1.0 else problem.scaled(c), prior)
 
 
-def _prior(solver: Solver, c: float) -> Prior | None:
+def _prior(solver: Solver, c: float = 1.0, offer: str | None = None) -> Prior | None:
     """A reference prior that provides what is needed, or a registered one, for images c times as large."""
     wants = _wants(solver, "prior")
     if not wants:
         return None
-    if "prox" in wants:
-        return Quadratic(weight=2.0 / c**2, mean=0.5 * c)
-    if "denoise" in wants:
-        return IsotropicGaussian(mean=0.5 * c, std=0.4 * c)
-    if "posterior_denoise" in wants:
-        return IsotropicPosterior(mean=0.5 * c, std=0.4 * c)
+    known = {
+        "prox": lambda: Quadratic(weight=2.0 / c**2, mean=0.5 * c),
+        "denoise": lambda: IsotropicGaussian(mean=0.5 * c, std=0.4 * c),
+        "posterior_denoise": lambda: IsotropicPosterior(mean=0.5 * c, std=0.4 * c),
+    }
+    for name, make in known.items():
+        if name in wants and offer in (None, name):
+            return make()
     for name in registry.names("priors"):
         cls = registry.get("priors", name)
         if wants & set(cls.provides):
@@ -154,6 +163,22 @@ def check_solution_shape(solver: Solver) -> None:
             same = (tuple(result.x.shape), result.x.dtype) == (wanted, dtype)
             expect(same, f"x is {tuple(result.x.shape)} {result.x.dtype}, expected {wanted} {dtype}")
             expect(bool(result.finite.all()), f"samples diverged after {n_steps} step(s) on a well-posed problem")
+
+
+@check("solvers", Solver)
+def check_alternatives(solver: Solver) -> None:
+    """Everything that ``needs`` admits works: every noise model and kind of prior, and non-linear operators."""
+    short = _set(solver, n_steps=3)
+    for noise in sorted(_wants(solver, "likelihood") & {"gaussian", "poisson"}) or [_noise(solver)]:
+        for offer in sorted(_wants(solver, "prior") & {"prox", "denoise", "posterior_denoise"}) or [None]:
+            result = _run(short, _case(solver, noise=noise, offer=offer))
+            expect(bool(result.finite.all()), f"diverged with {noise} noise and a prior that offers {offer}")
+    if "linear" in _wants(solver, "operator") or _noise(solver) == "poisson":
+        return
+    bent, prior = InTheta.example(), _prior(solver)
+    problem = Problem(bent, Gaussian(sigma=0.1), bent(randn((3, *bent.in_shape), bent.in_dtype, 25)))
+    if not missing(solver, problem, prior):
+        expect(bool(solve(problem, prior, short).finite.all()), "diverged with a non-linear operator")
 
 
 @check("solvers", Solver)

@@ -27,6 +27,7 @@ def _per_sample(op: Operator, n: int) -> tuple[Operator, list[Operator]]:
     if op.batch is not None:
         raise Skip("its parameters are per sample already")
     values = [_thetas(op, 50 + i) for i in range(n)]
+    exercise(op)  # whatever it caches is there to be carried along by mistake
     stacked = {name: torch.stack([v[name] for v in values]) for name in values[0]}
     return op.at(**stacked), [op.at(**v) for v in values]
 

@@ -44,7 +44,8 @@ def relative_error(given: torch.Tensor, wanted: torch.Tensor) -> float:
 
     Where ``wanted`` is zero the other samples set the scale, or 1.
     """
-    size, gap = norm(wanted), norm(given - wanted)
+    difference = torch.where(given == wanted, torch.zeros_like(wanted), given - wanted)  # ∞ equals ∞
+    size, gap = norm(torch.where(torch.isinf(wanted), 0, wanted)), norm(difference)
     size = torch.where(size > 0, size, size.max() if bool((size > 0).any()) else torch.ones_like(size))
     error = float((gap / size).max()) if gap.numel() else 0.0
     return error if error == error else float("inf")

@@ -176,7 +176,7 @@ def _(prior: Denoiser, precision: torch.dtype | None = None) -> Results:
 @exercise.register
 def _(prior: Proximable, precision: torch.dtype | None = None) -> Results:
     z = prior_images(prior, dtype=None if precision is None else in_precision(prior_dtype(prior), precision))
-    t = torch.tensor([0.02, 0.2, 1.0], dtype=z.real.dtype)
+    t = torch.tensor([0.01, 0.05, 0.2], dtype=z.real.dtype if z.is_complex() else z.dtype)
     results = {"prox": prior.prox(z, t)}
     return results | ({"value": prior.value(results["prox"])} if prior.has_value else {})
 

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 
-from pnpkit.errors import DataError, ShapeError, SpecError
+from pnpkit.errors import DataError, ShapeError
 from pnpkit.types import Shape
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+LARGEST_CALIB = 24
 
 
 def birdcage_maps(shape: Shape, radius: Annotated[float, Field(gt=1)] = 1.5) -> torch.Tensor:
@@ -27,7 +28,7 @@ def birdcage_maps(shape: Shape, radius: Annotated[float, Field(gt=1)] = 1.5) -> 
 
 def espirit_maps(
     kspace: torch.Tensor,
-    calib: PositiveInt = 24,
+    calib: PositiveInt | None = None,
     kernel: PositiveInt = 6,
     threshold: Share = 0.02,
     crop: Share = 0.95,
@@ -36,6 +37,7 @@ def espirit_maps(
     """ESPIRiT (Uecker et al., MRM 71, 2014) by ``sigpy.mri.app.EspiritCalib``; Σ|maps|² is 1, or 0 outside.
 
     kspace : (coils, H, W) complex, centred; only its central calib × calib part is used.
+    calib : side of that part, which must be fully sampled; the largest up to 24 that is when None.
     kernel : side of the k-space kernels, ≤ calib.
     threshold : singular values of the calibration matrix below this share of the largest are noise.
     crop : maps are 0 where the eigenvalue is below this: pixels without signal.
@@ -43,39 +45,51 @@ def espirit_maps(
     """
     from sigpy.mri.app import EspiritCalib
 
-    _check_kspace(kspace, calib, kernel)
+    calib = _calibration(kspace, calib, kernel)
     state = np.random.get_state()
     try:
         array = kspace.detach().cpu().resolve_conj().numpy().astype(np.complex64)
-        maps = EspiritCalib(
+        app = EspiritCalib(
             array, calib, thresh=threshold, kernel_width=kernel, crop=crop, max_iter=n_steps, show_pbar=False
-        ).run()
+        )
+        maps = np.asarray(app.run())
     finally:
         np.random.set_state(state)
     if not np.isfinite(maps).all() or not maps.any():
         raise DataError(
-            f"espirit_maps: no coil maps came out of the central {calib}×{calib} part of k-space; check that it is fully "
-            f"sampled and centred, or lower crop ({crop:g})."
+            f"espirit_maps: no coil maps came out of the central {calib}×{calib} part of k-space; check that "
+            f"k-space is centred, or lower crop ({crop:g})."
         )
     return torch.from_numpy(np.ascontiguousarray(maps)).to(torch.complex64)
 
 
-def _check_kspace(kspace: torch.Tensor, calib: int, kernel: int) -> None:
+def _calibration(kspace: torch.Tensor, calib: int | None, kernel: int) -> int:
+    """The side of the calibration region, after checking that it is usable."""
     if kspace.ndim != 3 or not kspace.is_complex():
         raise ShapeError(
-            f"espirit_maps: kspace is complex (coils, H, W), without a batch; given {tuple(kspace.shape)} {kspace.dtype}."
+            f"espirit_maps: kspace is complex (coils, H, W), without a batch; given {tuple(kspace.shape)} "
+            f"{kspace.dtype}."
         )
-    if not kernel <= calib <= min(kspace.shape[-2:]):
-        raise SpecError(
-            f"espirit_maps: needs kernel ≤ calib ≤ the sides of k-space; given {kernel}, {calib}, {tuple(kspace.shape[-2:])}."
-        )
-    rows, columns = (slice(n // 2 - calib // 2, n // 2 - calib // 2 + calib) for n in kspace.shape[-2:])
-    centre = kspace[:, rows, columns]
-    if not bool(torch.isfinite(torch.view_as_real(centre)).all()):
-        raise DataError("espirit_maps: the calibration region of k-space contains NaN or Inf; repair the data.")
-    empty = (centre.abs().sum(0) == 0).float().mean()
-    if float(empty) > 0:
+    largest = _fully_sampled(kspace)
+    calib = min(largest, LARGEST_CALIB) if calib is None else calib
+    if calib > largest or calib < kernel:
         raise DataError(
-            f"espirit_maps: {float(empty):.0%} of the central {calib}×{calib} part of k-space is not sampled; lower calib to "
-            "the fully sampled part."
+            f"espirit_maps: the central {largest}×{largest} part of k-space is fully sampled; calib ({calib}) must be "
+            f"at most that and at least the kernel ({kernel})."
         )
+    if not bool(torch.isfinite(torch.view_as_real(_centre(kspace, calib))).all()):
+        raise DataError("espirit_maps: the calibration region of k-space contains NaN or Inf; repair the data.")
+    return calib
+
+
+def _fully_sampled(kspace: torch.Tensor) -> int:
+    """Side of the largest central square where some coil has a value everywhere."""
+    seen, side = (kspace != 0).any(0), 0
+    while side < min(seen.shape) and bool(_centre(seen, side + 1).all()):
+        side += 1
+    return side
+
+
+def _centre(t: torch.Tensor, side: int) -> torch.Tensor:
+    rows, columns = (slice(n // 2 - side // 2, n // 2 - side // 2 + side) for n in t.shape[-2:])
+    return t[..., rows, columns]

@@ -72,8 +72,8 @@ def line_mask(
     budget = round(n / acceleration)
     if calib > n or (pattern != "uniform" and calib > budget):
         raise SpecError(
-            f"line_mask: {calib} calibration lines do not fit into {budget} of {n} lines (acceleration {acceleration:g}); "
-            "lower calib or acceleration."
+            f"line_mask: {calib} calibration lines do not fit into {budget} of {n} lines (acceleration "
+            f"{acceleration:g}); lower calib or acceleration."
         )
     lines = _uniform(n, acceleration) if pattern == "uniform" else torch.zeros(n)
     lines[n // 2 - calib // 2 :][:calib] = 1
@@ -103,24 +103,28 @@ def poisson_disc_mask(
     from sigpy.mri import poisson
 
     _count(shape, "poisson_disc_mask", rank=2)
-    if calib > min(shape[-2:]):
-        raise SpecError(f"poisson_disc_mask: calib {calib} exceeds the k-space {tuple(shape[-2:])}.")
+    if calib >= min(shape[-2:]):
+        raise SpecError(f"poisson_disc_mask: calib {calib} leaves nothing to choose in a k-space {tuple(shape[-2:])}.")
     state = np.random.get_state()
     try:
-        mask = poisson(shape[-2:], acceleration, (calib, calib), np.float32, crop_corner, seed=seed, tol=tolerance)
+        mask = poisson(
+            shape[-2:], acceleration, (calib, calib), crop_corner=crop_corner, seed=seed, tol=tolerance
+        )
     except ValueError as error:
         raise SpecError(
-            f"poisson_disc_mask: sigpy finds no mask of acceleration {acceleration:g} ± {tolerance:g} with a {calib}×{calib} "
-            f"centre in {tuple(shape[-2:])}; change acceleration or calib, or raise tolerance."
+            f"poisson_disc_mask: sigpy finds no mask of acceleration {acceleration:g} ± {tolerance:g} with a "
+            f"{calib}×{calib} centre in {tuple(shape[-2:])}; change acceleration or calib, or raise tolerance."
         ) from error
     finally:
         np.random.set_state(state)
-    return torch.from_numpy(mask).expand(shape).clone()
+    return torch.from_numpy(mask.real.astype(np.float32)).expand(shape).clone()
 
 
 def _count(shape: Shape, label: str, rank: int = 1) -> int:
     if len(shape) < rank or not all(n > 0 for n in shape):
-        raise SpecError(f"{label}: shape must be at least {rank} positive sizes, e.g. (1, 256, 256); given {tuple(shape)}.")
+        raise SpecError(
+            f"{label}: shape must be at least {rank} positive sizes, e.g. (1, 256, 256); given {tuple(shape)}."
+        )
     return int(torch.Size(shape).numel())
 
 

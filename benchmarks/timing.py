@@ -1,0 +1,97 @@
+"""Side-by-side timing for the benchmarks: interleaved calls, medians, one report format."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+_LOAD_AT_START = os.getloadavg()[0]
+
+Cell = str | int | float | bool | None
+
+
+def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 51, threads: int = 1) -> dict[str, float]:
+    """Median seconds of one call of each function, by name.
+
+    Every round calls each function once, starting one further along than the round before, so that load,
+    clock speed and what the neighbour left in the caches meet all of them alike. Two rounds go unmeasured.
+    CUDA work is waited for.
+    """
+    names = list(functions)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    with _threads(threads), torch.no_grad():
+        for k in range(-2, repeats):
+            shift = k % len(names)
+            for name in names[shift:] + names[:shift]:
+                seconds = _seconds(functions[name])
+                if k >= 0:
+                    times[name].append(seconds)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def write_report(name: str, rows: Sequence[Mapping[str, Cell]], command: str, notes: Sequence[str] = ()) -> str:
+    """Write benchmarks/results/<name>.json and .md, print and return the Markdown.
+
+    rows : one mapping per line of the table, column -> value; columns in order of first appearance.
+    command : what reproduces the figures. notes : sentences below the table.
+    """
+    machine = {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "load_at_start": round(_LOAD_AT_START, 2),
+        "load_at_end": round(os.getloadavg()[0], 2),
+    }
+    report = {"command": command, "machine": machine, "notes": list(notes), "rows": [dict(r) for r in rows]}
+    columns = list(dict.fromkeys(c for row in rows for c in row))
+    table = [columns, ["---"] * len(columns), *([_shown(row.get(c)) for c in columns] for row in rows)]
+    head = f"`{command}` on {machine['cpu']} ({machine['cores']} cores), torch {machine['torch']}; "
+    head += f"load average {machine['load_at_start']} before, {machine['load_at_end']} after."
+    body = ["| " + " | ".join(cells) + " |" for cells in table]
+    text = "\n".join([f"# {name.replace('_', ' ').capitalize()}", "", head, "", *body, "", *(f"- {n}" for n in notes)])
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / f"{name}.md").write_text(text.rstrip() + "\n")
+    print(text)
+    return text
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    result = function()
+    if isinstance(result, torch.Tensor) and result.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _threads(n: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _shown(value: Cell) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -20,16 +20,17 @@ Cell = str | int | float | bool | None
 def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 51, threads: int = 1) -> dict[str, float]:
     """Median seconds of one call of each function, by name.
 
-    Every round calls each function once, starting one further along than the round before, so that load,
-    clock speed and what the neighbour left in the caches meet all of them alike. Two rounds go unmeasured.
-    CUDA work is waited for.
+    Every round times one call of each function, starting one further along than the round before, so that load and
+    clock speed meet all of them alike. Each timed call follows an untimed one of the same function, so that nobody
+    profits from a neighbour that left the caches warm. Five rounds go unmeasured. CUDA work is waited for.
     """
     names = list(functions)
     times: dict[str, list[float]] = {name: [] for name in names}
     with _threads(threads), torch.no_grad():
-        for k in range(-2, repeats):
+        for k in range(-5, repeats):
             shift = k % len(names)
             for name in names[shift:] + names[:shift]:
+                _seconds(functions[name])
                 seconds = _seconds(functions[name])
                 if k >= 0:
                     times[name].append(seconds)

@@ -96,6 +96,7 @@ def test_gaussian_index_repeat_and_rows():
     assert torch.equal(rows.sigma, one.sigma[..., [3, 1]])
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
 def test_moving_to_complex_keeps_noise_levels_real():
     assert Gaussian(sigma=0.1).to(torch.complex128).sigma.dtype == F64
     assert Gaussian(sigma=0.1).to(F64).sigma.dtype == F64

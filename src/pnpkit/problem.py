@@ -9,7 +9,7 @@ import torch
 from pnpkit.errors import CapabilityError, DataError, ShapeError, SpecError
 from pnpkit.likelihoods import Gaussian, Likelihood, SplitLikelihood, randn_like
 from pnpkit.linalg import expand
-from pnpkit.operators.base import LinearOperator, Operator
+from pnpkit.operators.base import LinearOperator, Operator, checked_tau
 from pnpkit.operators.diagonal import Diagonal
 from pnpkit.types import Scalar, Shape
 
@@ -79,7 +79,7 @@ class Problem:
     def prox(self, z: torch.Tensor, tau: Scalar) -> torch.Tensor:
         """argmin_x ½‖x − z‖² + tau·nll(x), tau > 0 a number or (B,); linear operator, Gaussian noise."""
         operator, y, weight = self._whitened
-        return operator.prox_l2(z, y, tau * weight)
+        return operator.prox_l2(z, y, checked_tau(tau, z) * weight)
 
     def sample(self, z: torch.Tensor, tau: Scalar, rng: torch.Generator) -> torch.Tensor:
         """A draw from p(x) ∝ exp(−nll(x) − ‖x − z‖²/(2 tau)): perturb-and-solve, exact when prox is.
@@ -87,7 +87,7 @@ class Problem:
         Papandreou & Yuille, NeurIPS 2010; Gaussian noise, linear operator.
         """
         operator, y, weight = self._whitened
-        root = (tau**0.5) if not isinstance(tau, torch.Tensor) else tau.sqrt()
+        root = checked_tau(tau, z) ** 0.5
         z = z + expand(root, z) * randn_like(z, rng)
         noise = randn_like(y, rng)
         y = y + noise / expand(torch.as_tensor(weight, device=y.device).sqrt(), y)
@@ -140,7 +140,10 @@ class Problem:
         """Only the measurements ``idx`` along the operator's ``row_axis``."""
         axis = self.operator.row_axis
         likelihood = self.likelihood.rows(idx, axis, self.operator.out_shape)
-        return Problem(self.operator.rows(idx), likelihood, self.y.index_select(axis, idx))
+        operator = self.operator.rows(idx)
+        if self.operator._counter is not None:
+            operator = operator.counted(self.operator._counter)
+        return Problem(operator, likelihood, self.y.index_select(axis, idx))
 
     def scaled(self, c: float) -> "Problem":
         """The problem for c·x (operators homogeneous of degree one: all linear ones): y and sigma times c."""

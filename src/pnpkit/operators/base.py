@@ -388,7 +388,7 @@ class LinearOperator(Operator):
         """argmin_x ½‖x − z‖² + tau/2·‖A x − y‖², tau ≥ 0 a number or (B,). Exact where a closed form exists."""
         self._check(z, self.in_shape, self.in_dtype, "z")
         self._check(y, self.out_shape, self.out_dtype, "y")
-        tau = _checked_tau(tau, z)
+        tau = checked_tau(tau, z)
         if self._counter is not None:
             self._counter.prox += 1
         return self._prox_l2(z, y, tau)
@@ -509,7 +509,8 @@ def _checked_shape(shape: Shape, what: str) -> Shape:
     return tuple(shape)
 
 
-def _checked_tau(tau: Scalar, z: torch.Tensor) -> Scalar:
+def checked_tau(tau: Scalar, z: torch.Tensor) -> Scalar:
+    """tau, or an error: numbers by value, tensors by shape only (their values stay on the device)."""
     if isinstance(tau, torch.Tensor):
         if tau.ndim > 1 or (tau.ndim == 1 and tau.shape[0] not in (1, z.shape[0])):
             raise ShapeError(f"tau must be a number or ({z.shape[0]},), given {tuple(tau.shape)}")

@@ -5,6 +5,7 @@ from typing import Self
 import torch
 
 from pnpkit.errors import ShapeError, SpecError
+from pnpkit.linalg import expand
 from pnpkit.operators.base import LinearOperator
 from pnpkit.operators.gram import Gram
 from pnpkit.operators.periodic import otf
@@ -18,8 +19,10 @@ def check_kernel(who: str, kernel: torch.Tensor, shape: Shape) -> None:
     if kernel.is_complex() or not kernel.is_floating_point():
         raise SpecError(f"{who}: a kernel is a real floating-point tensor, given {kernel.dtype}.")
     if kernel.ndim not in (3, 4) or kernel.shape[-3] not in (1, shape[0]):
+        hint = " Add the channel axis: kernel[None]." if kernel.ndim == 2 else ""
         raise ShapeError(
-            f"{who}: kernel must be (1, h, w), ({shape[0]}, h, w) or one of those per sample, given {tuple(kernel.shape)}."
+            f"{who}: kernel must be (1, h, w), ({shape[0]}, h, w) or one of those per sample, given "
+            f"{tuple(kernel.shape)}.{hint}"
         )
     if kernel.shape[-2] > shape[1] or kernel.shape[-1] > shape[2]:
         raise ShapeError(f"{who}: the kernel {tuple(kernel.shape[-2:])} is larger than the image {shape[1:]}; crop it.")
@@ -52,36 +55,36 @@ class Blur(LinearOperator):
         return Gram.of("fourier2", otf(self.kernel, self.shape[1:]), rank=3)
 
     def _spectrum(self, name: str) -> torch.Tensor:
-        """A function of the transfer function on the half (real images) or full spectrum."""
+        """The transfer function, its conjugate or its squared modulus: on half the plane for real images."""
 
         def compute() -> torch.Tensor:
-            d = self.derived("diagonal", self.diagonal).values
-            d = d if self.complex else d[..., : self.shape[2] // 2 + 1].contiguous()
-            return {"otf": d, "conj": d.conj().resolve_conj(), "abs2": d.real**2 + d.imag**2}[name]
+            if name == "otf":
+                return otf(self.kernel, self.shape[1:], half=not self.complex)
+            d = self._spectrum("otf")
+            return d.conj().resolve_conj() if name == "conj" else d.real**2 + d.imag**2
 
         return self.derived(name, compute)
 
-    def _filter(self, x: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
-        if self.complex:
-            return torch.fft.ifft2(torch.fft.fft2(x) * spectrum)
-        return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=self.shape[1:])
+    def _fft(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft2(x) if self.complex else torch.fft.rfft2(x)
+
+    def _image(self, spectrum: torch.Tensor) -> torch.Tensor:
+        return torch.fft.ifft2(spectrum) if self.complex else torch.fft.irfft2(spectrum, s=self.shape[1:])
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._filter(x, self._spectrum("otf"))
+        return self._image(self._fft(x) * self._spectrum("otf"))
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        return self._filter(y, self._spectrum("conj"))
+        return self._image(self._fft(y) * self._spectrum("conj"))
 
     def _normal(self, x: torch.Tensor) -> torch.Tensor:
-        return self._filter(x, self._spectrum("abs2"))
+        return self._image(self._fft(x) * self._spectrum("abs2"))
 
     def _prox_l2(self, z: torch.Tensor, y: torch.Tensor, tau: Scalar) -> torch.Tensor:
-        # One pass in the Fourier domain: (z + tau·conj(d)·y) / (1 + tau·|d|²).
-        t = tau.reshape(-1, 1, 1, 1) if isinstance(tau, torch.Tensor) and tau.ndim else tau
-        conj, abs2 = self._spectrum("conj"), self._spectrum("abs2")
-        transform = torch.fft.fft2 if self.complex else torch.fft.rfft2
-        x = transform(z).addcmul(transform(y), t * conj) / (1 + t * abs2)
-        return torch.fft.ifft2(x) if self.complex else torch.fft.irfft2(x, s=self.shape[1:])
+        # (Z + tau·conj(D)·Y) / (1 + tau·|D|²): one transform fewer than from the adjoint.
+        t = expand(tau, z)
+        data = self._fft(y) * (t * self._spectrum("conj"))
+        return self._image((self._fft(z) + data) / (1 + t * self._spectrum("abs2")))
 
     @classmethod
     def example(cls) -> Self:

@@ -1,5 +1,6 @@
 """Cartesian MRI, single- and multi-coil."""
 
+import math
 from collections.abc import Mapping
 from typing import Self
 
@@ -55,23 +56,24 @@ class MRI(LinearOperator):
         return tuple(self.theta)
 
     # --- the map ---
+    # In-place products are on arrays made here. Transforms are unscaled: 1/√(HW) is in the weight.
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         image, weight, _ = self.derived("centred", self._centred)
         coils = image * x if self.maps is None else self.maps * (image * x)
-        return weight * torch.fft.fft2(coils, norm="ortho")
+        return torch.fft.fft2(coils).mul_(weight)
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
         image, _, weight = self.derived("centred", self._centred)
-        coils = torch.fft.ifft2(weight * y, norm="ortho")
+        coils = torch.fft.ifft2(weight * y, norm="forward")
         if self.maps is not None:
-            coils = (self.derived("conj", self._conj) * coils).sum(-3, keepdim=True)
-        return image.conj() * coils
+            coils = coils.mul_(self.derived("conj", self._conj)).sum(-3, keepdim=True)
+        return coils.mul_(image.conj())
 
     def _centred(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Image phase, mask with the k-space phase, and its conjugate: transforms without shifts."""
+        """Image phase, scaled mask with the k-space phase, and its conjugate: transforms without shifts."""
         image, kspace = centring(self.in_shape, self.dtype, self.device)
-        weight = self.mask * kspace
+        weight = self.mask * (kspace / math.sqrt(kspace.numel()))
         return image, weight, weight.conj().resolve_conj()
 
     def _conj(self) -> torch.Tensor:
@@ -84,11 +86,12 @@ class MRI(LinearOperator):
         if (g := self.gram()) is not None:
             return g.apply(x)
         axes, weight, maps, conj = self.derived("normal", self._fused)
-        k = torch.fft.fftn(maps * _like_layout(x, axes), dim=axes)
-        return (conj * torch.fft.ifftn(weight * k, dim=axes)).sum(-3, keepdim=True).contiguous()
+        k = torch.fft.fftn(maps * _like_layout(x, axes), dim=axes).mul_(weight)
+        coils = torch.fft.ifftn(k, dim=axes, norm="forward").mul_(conj)
+        return coils.sum(-3, keepdim=True).contiguous()
 
     def _fused(self) -> tuple[tuple[int, ...], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Axes to transform, mask² in the order of ``torch.fft``, maps and their conjugate.
+        """Axes to transform, scaled mask² in the order of ``torch.fft``, maps and their conjugate.
 
         The centring cancels in A^H A, and so does the transform along an axis in which the mask is
         constant (fully sampled lines). Maps are laid out with the transformed axis contiguous.
@@ -101,7 +104,8 @@ class MRI(LinearOperator):
                     weight, axes = first, (other,)
                     break
         assert self.maps is not None
-        return axes, weight, _like_layout(self.maps, axes), _like_layout(self._conj(), axes)
+        scale = math.prod(self.in_shape[a] for a in axes)
+        return axes, weight / scale, _like_layout(self.maps, axes), _like_layout(self._conj(), axes)
 
     # --- structure ---
 
@@ -138,9 +142,9 @@ class MRI(LinearOperator):
             return super()._prox_l2(z, y, tau)
         image, _, weight = self.derived("centred", self._centred)
         t = expand(tau, z)
-        k = torch.fft.fft2(image * z, norm="ortho") + t * (weight * y)
+        k = torch.fft.fft2(image * z, norm="forward") + t * (weight * y)
         k = k / (1 + t * self.mask.square())
-        return image.conj() * torch.fft.ifft2(k, norm="ortho")
+        return torch.fft.ifft2(k, norm="forward").mul_(image.conj())
 
     @classmethod
     def example(cls) -> Self:

@@ -18,10 +18,11 @@ from pnpkit.errors import CapabilityError, DivergedError, ShapeError, SpecError
 from pnpkit.operators.base import Counter, LinearOperator
 from pnpkit.priors.base import Prior, PriorCounter, Priors
 from pnpkit.problem import Problem
-from pnpkit.solvers.result import Result
+from pnpkit.solvers.result import Result, stacked
 from pnpkit.spec import Component
 
 Info = dict[str, torch.Tensor]
+GROWN = 1e6  # a sample this many times as large as its start has diverged
 AnyPrior = Prior | Priors | None
 
 
@@ -46,6 +47,7 @@ class Solver(Component):
     needs: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     minimises: ClassVar[bool] = False  # claims the minimiser of nll + value: the certificate is checked
     samples: ClassVar[bool] = False  # claims draws from the posterior: moments are checked
+    scheduled: ClassVar[bool] = False  # n_steps shapes a schedule, so a checkpoint cannot be continued for longer
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
@@ -53,9 +55,7 @@ class Solver(Component):
         """The first state. ``x0`` is a warm start, (B, *in_shape)."""
 
     @abstractmethod
-    def step(
-        self, problem: Problem, prior: Any, state: Any, k: int, rng: torch.Generator
-    ) -> tuple[Any, Info]:
+    def step(self, problem: Problem, prior: Any, state: Any, k: int, rng: torch.Generator) -> tuple[Any, Info]:
         """The next state and what was computed on the way, (B,) tensors: no ``.item()``, no extra call of A."""
 
     @classmethod
@@ -73,13 +73,16 @@ class Solver(Component):
 
 
 class Step(NamedTuple):
-    """One turn of ``iterate``. ``finite`` (B,) tells which samples are still in the finite range."""
+    """One turn of ``iterate``, and all that is needed to go on from it."""
 
     k: int
     state: Any
     info: Info
-    finite: torch.Tensor
-    x: torch.Tensor  # the last finite iterate of every sample
+    finite: torch.Tensor  # (B,) samples that are still in the finite range
+    x: torch.Tensor  # the last finite iterate of every sample; of settled ones, that which settled
+    settled: torch.Tensor  # (B,) samples whose relative change has been ≤ tol
+    limit: torch.Tensor  # (B,) the norm beyond which a sample has diverged; 0 before a start at zero has moved
+    done: bool = False  # every sample is settled or diverged
 
 
 def missing(solver: Solver, problem: Any, prior: AnyPrior) -> list[str]:
@@ -98,7 +101,9 @@ def missing(solver: Solver, problem: Any, prior: AnyPrior) -> list[str]:
                     f"{label} needs {subject} to provide {want.replace('|', ' or ')}; {who} provides {offer}."
                 )
     if prior is not None and not any(s.startswith("prior") for s in solver.needs):
-        sentences.append(f"{label} uses no prior, but {type(prior).__name__} was given; leave it out or choose another solver.")
+        sentences.append(
+            f"{label} uses no prior, but {type(prior).__name__} was given; leave it out or choose another solver."
+        )
     part = prior["x"] if isinstance(prior, Priors) else prior
     operator = problem.operator
     if part is not None and (reason := part.misfit(operator.in_shape, operator.in_dtype)):
@@ -108,7 +113,9 @@ def missing(solver: Solver, problem: Any, prior: AnyPrior) -> list[str]:
 
 def _provides(subject: str, problem: Any, prior: AnyPrior) -> tuple[str, tuple[str, ...]]:
     if subject == "operator":
-        return type(problem.operator).__name__, ("linear",) if isinstance(problem.operator, LinearOperator) else ("non-linear",)
+        return type(problem.operator).__name__, ("linear",) if isinstance(problem.operator, LinearOperator) else (
+            "non-linear",
+        )
     if subject == "likelihood":
         return type(problem.likelihood).__name__, (problem.likelihood.name,)
     name = subject.partition(".")[2] or "x"
@@ -122,38 +129,50 @@ def iterate(
     solver: Solver,
     rng: torch.Generator,
     x0: torch.Tensor | None = None,
-    start: tuple[int, Any] | None = None,
+    start: Step | None = None,
 ) -> Iterator[Step]:
     """Run a solver; the caller owns the loop and may stop, plot or save at any step.
 
-    ``start`` = (k, state) continues an earlier run. Ends after ``n_steps``, when the relative change of
-    every finite sample is ≤ ``tol``, or with DivergedError when no sample is finite. A sample counts as
-    diverged when its norm is not finite or has grown a million times beyond the start's.
+    ``start``, a step of an earlier run, continues that run after it. Ends after ``n_steps``, when every finite sample
+    is settled, or with DivergedError when no sample is finite. A sample is settled once its relative change is ≤
+    ``tol``: its x then stays, whatever else is in the batch. It counts as diverged when its norm is not finite or
+    has grown a million times beyond the start's.
     """
     if sentences := missing(solver, problem, prior):
         raise CapabilityError(" ".join(sentences))
     _check_x0(problem, x0)
-    k0, state = (0, solver.init(problem, prior, rng, x0)) if start is None else start
-    x, size = state.x, linalg.norm(state.x)
-    finite = torch.isfinite(size)
-    for k in range(k0, solver.n_steps):
-        state, info = solver.step(problem, prior, state, k, rng)
-        now = linalg.norm(state.x)
-        size = torch.where(size > 0, size, now)  # a start at zero: the first step sets the scale
-        finite = finite & torch.isfinite(now) & (now <= 1e6 * size)
-        mask = linalg.expand(finite, state.x)
-        change = linalg.norm(torch.where(mask, state.x - x, 0)) if solver.tol is not None else None
-        x = state.x if bool(finite.all()) else torch.where(mask, state.x, x)
-        if not bool(finite.any()):
+    now = _first(solver.init(problem, prior, rng, x0)) if start is None else start
+    while now.k + 1 < solver.n_steps and not now.done:
+        state, info = solver.step(problem, prior, now.state, now.k + 1, rng)
+        now = _next(now, state, info, solver.tol)
+        if not bool(now.finite.any()):
             raise DivergedError(
-                f"{type(solver).__name__} diverged at step {k}: every sample left the finite range. Use a smaller step or "
-                "a stronger data weight; the last finite iterate is in the error's .x.",
-                x=x,
-                step=k,
+                f"{type(solver).__name__} diverged at step {now.k}: every sample left the finite range. Use a smaller step "
+                "or a stronger data weight; the last finite iterate is in the error's .x.",
+                x=now.x,
+                step=now.k,
             )
-        yield Step(k, state, info, finite, x)
-        if change is not None and bool((change <= solver.tol * now)[finite].all()):  # type: ignore[operator]
-            return
+        yield now
+
+
+def _first(state: Any) -> Step:
+    """The turn before the first: the state that ``init`` made."""
+    size = linalg.norm(state.x)
+    finite = torch.isfinite(size)
+    return Step(-1, state, {}, finite, state.x, torch.zeros_like(finite), GROWN * size)
+
+
+def _next(last: Step, state: Any, info: Info, tol: float | None) -> Step:
+    """``last`` moved on to a new state."""
+    size = linalg.norm(state.x.detach())
+    limit = torch.where(last.limit > 0, last.limit, GROWN * size)  # a start at zero: the first step sets the scale
+    finite = last.finite & ((torch.isfinite(size) & (size <= limit)) | last.settled)
+    follows = finite & ~last.settled
+    x = state.x if bool(follows.all()) else torch.where(linalg.expand(follows, state.x), state.x, last.x)
+    if tol is None:
+        return Step(last.k + 1, state, info, finite, x, last.settled, limit)
+    settled = last.settled | (follows & (linalg.norm(x.detach() - last.x.detach()) <= tol * size))
+    return Step(last.k + 1, state, info, finite, x, settled, limit, bool((settled | ~finite).all()))
 
 
 def solve(
@@ -186,31 +205,32 @@ def solve(
     counted = Problem(problem.operator.counted(calls), problem.likelihood, problem.y)
     counted_prior = _counted(prior, prior_calls)
     saved = Checkpoint(checkpoint, problem, prior, solver, seed, x0) if checkpoint is not None else None
-    start, infos = saved.load(rng, lambda: solver.init(problem, prior, rng, x0)) if saved else (None, [])
-    began, stopped, last = time.perf_counter(), "n_steps", None
+    began, interrupted = time.perf_counter(), False
     with nullcontext() if grad else torch.no_grad(), _watch(progress, solver.n_steps) as watch:
+        last, infos = saved.load(rng, lambda: solver.init(problem, prior, rng, x0)) if saved else (None, [])
+        mark = None  # the last whole step: what Ctrl-C in the middle of the next one goes back to
         try:
-            for last in iterate(counted, counted_prior, solver, rng, x0, start):
-                info = dict(last.info)
+            for step in iterate(counted, counted_prior, solver, rng, x0, last):
+                info = dict(step.info)
                 if objective:
-                    info["objective"] = _objective(problem, prior, last.x)
+                    info["objective"] = _objective(problem, prior, step.x)
                 infos.append(info)
-                if saved and (last.k + 1) % every == 0:
-                    saved.write(last.k + 1, last.state, rng, infos)
-                watch(last)
+                last, mark = step, (step, rng.get_state(), len(infos)) if saved else None
+                if saved and (step.k + 1) % every == 0:
+                    saved.write(step, rng.get_state(), infos)
+                watch(step)
         except KeyboardInterrupt:
-            if saved is None or last is None:
+            if saved is None or mark is None:
                 raise
-            saved.write(last.k + 1, last.state, rng, infos)
-            stopped = "interrupted"
-    if last is None:  # a finished run was resumed, or n_steps = 0
-        k, state = start if start is not None else (0, solver.init(problem, prior, rng, x0))
-        last = Step(k - 1, state, {}, torch.isfinite(linalg.norm(state.x)), state.x)
-    elif stopped == "n_steps" and last.k + 1 < solver.n_steps:
-        stopped = "tol"
+            last, random, count = mark
+            infos = infos[:count]
+            saved.write(last, random, infos)
+            interrupted = True
+    assert last is not None  # n_steps ≥ 1, or a finished run was resumed
+    stopped = "interrupted" if interrupted else "tol" if last.done else "n_steps"
     return Result(
         x=last.x,
-        info=_stacked(infos),
+        info=stacked(infos),
         finite=last.finite,
         steps=last.k + 1,
         stopped=stopped,
@@ -237,18 +257,12 @@ def _counted(prior: AnyPrior, counter: PriorCounter) -> AnyPrior:
 
 def _objective(problem: Problem, prior: AnyPrior, x: torch.Tensor) -> torch.Tensor:
     part = prior["x"] if isinstance(prior, Priors) else prior
-    value = problem.nll(x)
+    z = problem.operator(x)
+    inside = problem.likelihood.feasible(z)  # counts: primal-dual iterates may be below zero on their way
+    value = torch.where(
+        inside, problem.likelihood.nll(torch.where(linalg.expand(inside, z), z, 0), problem.y), torch.inf
+    )
     return value + part.value(x) if part is not None and "prox" in part.provides and part.has_value else value  # type: ignore[attr-defined]
-
-
-def _stacked(infos: list[Info]) -> Info:
-    """{name: (steps, B)}; a step that did not report a name leaves NaN."""
-    names = dict.fromkeys(n for info in infos for n in info)
-    rows = {n: [torch.as_tensor(info[n]).detach().cpu().double() if n in info else None for info in infos] for n in names}
-    width = {n: next(v for v in row if v is not None) for n, row in rows.items()}
-    return {
-        n: torch.stack([torch.full_like(width[n], torch.nan) if v is None else v for v in row]) for n, row in rows.items()
-    }
 
 
 class _watch:

@@ -1,70 +1,70 @@
 """Least squares by conjugate gradients."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
-from pnpkit.linalg import expand, inner, norm
+from pnpkit.linalg import expand, inner
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
-from pnpkit.solvers.steps import start
 
 
 class CGState(NamedTuple):
     x: torch.Tensor
-    r: torch.Tensor
-    p: torch.Tensor
-    rr: torch.Tensor
-    target: torch.Tensor
+    r: torch.Tensor  # b − H x
+    p: torch.Tensor  # search direction
+    rr: torch.Tensor  # ‖r‖², (B,)
+    bb: torch.Tensor  # ‖b‖², (B,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CG(Solver):
-    """min nll(x) + damping·L/2·‖x‖² for Gaussian noise: CG on the normal equations (Hestenes & Stiefel 1952).
+    """Solve (A^H A/sigma² + weight)·x = A^H y/sigma² by conjugate gradients (Hestenes & Stiefel 1952).
 
-    L = ‖A‖²/sigma² is the data term's Lipschitz constant, so ``damping`` has no units; 0 is plain least squares,
-    where stopping early regularises (CG-SENSE: Pruessmann et al. 2001). One step is one iteration; ``tol`` bounds
-    the relative change of x.
+    The minimiser of nll(x) + weight/2·‖x‖², Gaussian noise, with any sigma (per sample, per element). One step is one
+    iteration, from 0 or from x0. With weight = 0 stopping early regularises: CG-SENSE (Pruessmann et al. 2001).
+
+    weight : ≥ 0, in units of 1/x²; as in the prior ``tikhonov``.
+    tol : a sample stands still once its relative residual is ≤ tol; the run ends when all do, or move less than that.
     """
 
     n_steps: PositiveInt = 30
     tol: NonNegativeFloat | None = None
-    damping: NonNegativeFloat = 0.0
+    weight: NonNegativeFloat = 0.0
 
     needs = {"operator": ("linear",), "likelihood": ("gaussian",)}
     minimises = True
 
-    def _normal(self, problem: Problem, x: torch.Tensor) -> torch.Tensor:
-        operator, _, weight = problem._whitened
-        out = expand(weight, x) * operator.normal(x)
-        return out + self.damping * expand(problem.lipschitz, x) * x if self.damping else out
+    def _hessian(self, problem: Problem, x: torch.Tensor) -> torch.Tensor:
+        h = problem.normal(x)
+        return h + self.weight * x if self.weight else h
 
     def init(self, problem: Problem, prior: None, rng: torch.Generator, x0: torch.Tensor | None = None) -> CGState:
-        operator, y, weight = problem._whitened
-        b = expand(weight, y) * y
-        b = operator.adjoint(b)
-        x = torch.zeros_like(b) if x0 is None else start(problem, x0, rng)
-        r = b if x0 is None else b - self._normal(problem, x)
-        # Below this a residual is rounding noise, and dividing by it would bring it back.
-        floor = torch.finfo(norm(b).dtype).eps ** 2
-        return CGState(x, r, r, inner(r, r), floor * inner(b, b))
+        b = problem.rhs()
+        x = torch.zeros_like(b) if x0 is None else x0.clone()
+        r = b if x0 is None else b - self._hessian(problem, x)
+        return CGState(x, r, r, inner(r, r), inner(b, b))
 
     def step(self, problem: Problem, prior: None, state: CGState, k: int, rng: torch.Generator):
-        x, r, p, rr, target = state
-        active = rr > target
-        q = self._normal(problem, p)
+        x, r, p, rr, bb = state
+        q = self._hessian(problem, p)
         curvature = inner(p, q)
-        usable = active & (curvature > 0)
-        one = torch.ones_like(rr)
-        alpha = torch.where(usable, rr / torch.where(usable, curvature, one), 0 * rr)
+        # Below the precision a residual is noise, and dividing by it would bring it back.
+        floor = max(self.tol or 0.0, torch.finfo(rr.dtype).eps)
+        active = (rr > floor**2 * bb) & (curvature > 0)
+        alpha = torch.where(active, rr, 0) / torch.where(active, curvature, 1)
         x = x + expand(alpha, x) * p
         r = r - expand(alpha, r) * q
-        new = inner(r, r)
-        beta = torch.where(usable, new / torch.where(usable, rr, one), 0 * rr)
-        state = CGState(x, r, r + expand(beta, p) * p, torch.where(usable, new, 0 * rr), target)
-        return state, {"residual": new.sqrt()}
+        new = torch.where(active, inner(r, r), rr)
+        beta = torch.where(active, new, 0) / torch.where(active, rr, 1)
+        residual = (new / torch.where(bb > 0, bb, 1)).sqrt()
+        return CGState(x, r, r + expand(beta, p) * p, new, bb), {"residual": residual}
+
+    def scaled(self, c: float) -> Self:
+        """``weight`` is in units of 1/x²."""
+        return replace(self, weight=self.weight / c**2)
 
     @classmethod
     def example(cls) -> Self:

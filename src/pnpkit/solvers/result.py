@@ -51,6 +51,8 @@ class Result:
         """Write everything to one safetensors file (JSON in its header)."""
         from safetensors.torch import save_file
 
+        if not Path(path).absolute().parent.is_dir():
+            raise DataError(f"The folder {Path(path).absolute().parent} does not exist; make it first.")
         tensors = {f"info.{k}": v for k, v in self.info.items()} | {"x": _tensor(self.x), "finite": self.finite}
         if self.samples is not None:
             tensors["samples"] = _tensor(self.samples)
@@ -90,6 +92,19 @@ class Result:
         return None if part[0] is None else spec.rebuild(group, *part)
 
 
+def stacked(infos: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """{name: (steps, B)}; a step that did not report a name leaves NaN."""
+    names = dict.fromkeys(n for info in infos for n in info)
+    rows = {
+        n: [torch.as_tensor(info[n]).detach().cpu().double() if n in info else None for info in infos] for n in names
+    }
+    width = {n: next(v for v in row if v is not None) for n, row in rows.items()}
+    return {
+        n: torch.stack([torch.full_like(width[n], torch.nan) if v is None else v for v in row])
+        for n, row in rows.items()
+    }
+
+
 def _encode_part(part: Any) -> tuple[Any, dict[str, torch.Tensor]]:
     if isinstance(part, tuple):  # loaded: already in saved form
         return part
@@ -120,5 +135,7 @@ def unpack(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             # Cloned: memory of another alignment lets BLAS sum in another order, and a resumed run differ in a bit.
             tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a pnpkit file (truncated, or written by something else): {error}") from error
+        raise DataError(
+            f"{path} cannot be read as a pnpkit file (truncated, or written by something else): {error}"
+        ) from error
     return {k: torch.view_as_complex(v) if k in header["complex"] else v for k, v in tensors.items()}, header

@@ -1,18 +1,32 @@
-"""Pieces that several solvers share."""
+"""Pieces that several solvers share: starting images, prior steps, and step sizes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from pnpkit.errors import CapabilityError, SpecError
-from pnpkit.linalg import expand, norm
+from pnpkit.linalg import expand, inner, norm
+from pnpkit.operators.base import LinearOperator
 from pnpkit.priors.base import Denoiser, Priors, Proximable
 from pnpkit.problem import Problem
 
+GROWTH = 1.25  # a searched step is tried this much longer next time; halved when it fails
+TRIES = 60
+
 
 def start(problem: Problem, x0: torch.Tensor | None, rng: torch.Generator) -> torch.Tensor:
-    """The warm start, or the operator's own starting image; always a tensor of our own."""
-    return problem.operator.initial(problem.y, rng) if x0 is None else x0.clone()
+    """The warm start, or a starting image from the data; always a tensor of our own, (B, *in_shape).
+
+    For counts it is lifted to where they have a density: to 1% of its mean, or to 0 where that is not enough.
+    """
+    if x0 is not None:
+        return x0.clone()
+    x = problem.initial(rng)
+    if problem.likelihood.name == "gaussian" or not isinstance(problem.operator, LinearOperator) or x.is_complex():
+        return x
+    x = torch.maximum(x, expand(0.01 * x.abs().flatten(1).mean(1), x))
+    return torch.where(expand(problem.likelihood.feasible(problem.operator(x)), x), x, 0)
 
 
 def on_x(prior: Any) -> Any:
@@ -23,13 +37,23 @@ def on_x(prior: Any) -> Any:
 def prior_step(prior: Any, z: torch.Tensor, tau: torch.Tensor, sigma: float | torch.Tensor | None) -> torch.Tensor:
     """prox of tau·h for a Proximable; D(z, sigma) for a denoiser, whose strength is its own."""
     part = on_x(prior)
-    if isinstance(part, Proximable):
-        return part.prox(z, tau)
+    return part.prox(z, tau) if isinstance(part, Proximable) else part.denoise(z, _given(part, sigma))
+
+
+def check_sigma(prior: Any, sigma: float | None) -> None:
+    """SpecError, at ``init``, for a denoiser without its strength."""
+    part = on_x(prior)
+    if isinstance(part, Denoiser):
+        _given(part, sigma)
+
+
+def _given(part: Any, sigma: Any) -> Any:
     if sigma is None:
         raise SpecError(
-            f"{type(part).__name__} is a denoiser: give the solver its strength, sigma=… (noise std in units of x)."
+            f"{type(part).__name__} is a denoiser: give the solver its strength, sigma=… (noise std in units of x). "
+            "About the noise level in units of x is a start; pk.tuning.estimate_sigma estimates it."
         )
-    return part.denoise(z, sigma)
+    return sigma
 
 
 def fitted_sigma(prior: Any, sigma: float) -> float:
@@ -43,37 +67,98 @@ def noise_level(problem: Problem) -> torch.Tensor:
     return problem.lipschitz.rsqrt()
 
 
-def gradient_step(
-    problem: Problem, x: torch.Tensor, gradient: torch.Tensor, step: torch.Tensor, finish, shrink: float = 0.5, tries: int = 40
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x+, step) with x+ = finish(x − step·gradient, step): per-sample backtracking (Beck & Teboulle 2009, eq. 2.6).
+# --- forward-backward steps ---
 
-    The quadratic model at x must bound nll(x+); a sample whose model holds keeps its step.
+Finish = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (x − γ∇nll, γ) -> x+
+
+
+def first_step(problem: Problem, x: torch.Tensor, relative: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(γ, z): relative/L and None where the data term is quadratic; elsewhere a first guess and z = A(x).
+
+    The guess is ‖x‖/‖∇nll(x)‖, which scales with the images as γ must.
     """
-    value = problem.nll(x)
-    for _ in range(tries):
-        new = finish(x - expand(step, x) * gradient, step)
-        d = new - x
-        slope = torch.linalg.vecdot(gradient.flatten(1), d.flatten(1)).real
-        # A rounding allowance relative to the value: near convergence the two sides differ by less.
-        bound = value + slope + norm(d) ** 2 / (2 * step) + 1e-6 * value.abs()
-        ok = problem.nll(new) <= bound
-        if bool(ok.all()):
-            break
-        step = torch.where(ok, step, shrink * step)
-    return new, step
-
-
-def lipschitz_step(problem: Problem, relative: float) -> torch.Tensor | None:
-    """relative/L, (B,), where the data term is quadratic; None where a step must be searched."""
     try:
-        return relative / problem.lipschitz
+        return relative / problem.lipschitz, None
     except CapabilityError:
-        return None
+        z = problem.operator(x)
+    size, slope = norm(x), norm(_gradient(problem, x, z))
+    if not bool((size > 0).all()):
+        size = torch.where(size > 0, size, norm(problem.initial(torch.Generator(x.device).manual_seed(0))))
+    return size / slope.clamp_min(torch.finfo(slope.dtype).tiny), z
 
 
-def first_step(problem: Problem, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """A step to start a search from: the model's best multiple, scaled by image and gradient, (B,)."""
-    size, slope = norm(x), norm(gradient)
-    tiny = torch.finfo(size.dtype).tiny
-    return torch.where(size > 0, size, torch.ones_like(size)) / slope.clamp_min(tiny)
+def forward_backward(
+    problem: Problem,
+    x: torch.Tensor,  # (B, *in_shape)
+    z: torch.Tensor | None,  # A(x) where γ is searched, None where it is fixed
+    step: torch.Tensor,  # γ, (B,)
+    prior: Any = None,
+    sigma: float | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """(x+, A(x+), γ, ∇nll(x)) with x+ = prior(x − γ·∇nll(x)); the search halves γ, per sample.
+
+    A prox takes part in the search; a denoiser, which has no γ, comes after it.
+    """
+    if z is None:
+        gradient = problem.grad(x)
+        ahead = x - expand(step, x) * gradient
+        return (ahead if prior is None else prior_step(prior, ahead, step, sigma)), None, step, gradient
+    gradient = _gradient(problem, x, z)
+    if prior is None or isinstance(on_x(prior), Proximable):
+        finish = (lambda v, _: v) if prior is None else (lambda v, tau: prior_step(prior, v, tau, sigma))
+        return (*_searched(problem, x, z, gradient, step, finish), gradient)
+    ahead, _, step = _searched(problem, x, z, gradient, step, lambda v, _: v)
+    new = prior_step(prior, ahead, step, sigma)
+    return new, problem.operator(new), step, gradient
+
+
+def _gradient(problem: Problem, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """∇nll(x) from z = A(x)."""
+    return problem.operator.vjp(x, problem.likelihood.grad(z, problem.y))
+
+
+def _searched(
+    problem: Problem, x: torch.Tensor, z: torch.Tensor, gradient: torch.Tensor, step: torch.Tensor, finish: Finish
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(x+, A(x+), γ): the longest of γ, γ/2, γ/4, … whose step ``_short_enough`` accepts; x itself when none is."""
+    new, image = x, z
+    done = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+    for _ in range(TRIES):
+        trial = finish(x - expand(step, x) * gradient, step)
+        measured = problem.operator(trial)
+        fits = _short_enough(problem, x, z, gradient, step, trial, measured)
+        take = fits & ~done
+        new, image = torch.where(expand(take, x), trial, new), torch.where(expand(take, z), measured, image)
+        done = done | fits
+        if bool(done.all()):
+            break
+        step = torch.where(done, step, step / 2)
+    return new, image, step
+
+
+def _short_enough(
+    problem: Problem,
+    x: torch.Tensor,
+    z: torch.Tensor,
+    gradient: torch.Tensor,
+    step: torch.Tensor,
+    new: torch.Tensor,
+    image: torch.Tensor,
+) -> torch.Tensor:
+    """(B,): whether 1/γ bounds the curvature of nll along the step d = x+ − x.
+
+    Linear operators: ⟨∇l(z+) − ∇l(z), z+ − z⟩ ≤ ‖d‖²/γ, with l the nll in z. As nll is convex, nll + h then decreases
+    (prox inequality), and no two large numbers are subtracted. Others: the quadratic model at x bounds nll(x+)
+    (Beck & Teboulle 2009, eq. 2.6). NaN is accepted: the sample has diverged, and a search would not end.
+    """
+    likelihood, y, d = problem.likelihood, problem.y, new - x
+    feasible = likelihood.feasible(image)
+    image = torch.where(expand(feasible, z), image, z)
+    square = inner(d, d) / step
+    if isinstance(problem.operator, LinearOperator):
+        excess = inner(likelihood.grad(image, y) - likelihood.grad(z, y), image - z) - square
+        return feasible & ~(excess > 0)
+    value = likelihood.nll(z, y)
+    rounding = 10 * torch.finfo(value.dtype).eps * value.abs()
+    excess = likelihood.nll(image, y) - value - inner(gradient, d) - square / 2
+    return feasible & ~(excess > rounding)

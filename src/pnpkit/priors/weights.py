@@ -1,0 +1,107 @@
+"""Weights of trained priors: find, verify, load. Pickles are converted first, never loaded on the way."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pnpkit.errors import WeightsError
+
+State = dict[str, torch.Tensor]
+
+
+def find(name: str) -> Path:
+    """The file: as given, else in the folder PNPKIT_WEIGHTS, else in PNPKIT_DATA/weights."""
+    places = [Path(name)]
+    if not Path(name).is_absolute():
+        folders = [os.environ.get("PNPKIT_WEIGHTS"), os.environ.get("PNPKIT_DATA")]
+        places += [Path(f) / sub / name for f, sub in zip(folders, ("", "weights"), strict=True) if f]
+    for place in places:
+        if place.is_file():
+            return place
+    raise WeightsError(
+        f"Weights {name} are not here. Looked at: {', '.join(map(str, places))}. Give a path, or set PNPKIT_WEIGHTS to "
+        "the folder that holds them."
+    )
+
+
+def load(name: str, sha256: str | None = None) -> State:
+    """The tensors of a .safetensors or .npz file, checked against ``sha256`` when given."""
+    path = find(name)
+    if sha256 is not None and (found := file_digest(path)) != sha256:
+        raise WeightsError(f"{path} has sha256 {found[:16]}…, expected {sha256[:16]}…: another version, or a damaged copy.")
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    if path.suffix == ".npz":
+        return _npz(path)
+    raise WeightsError(
+        f"{path} is not .safetensors or .npz. A pickled checkpoint can run code when loaded; convert it once with "
+        f"`pnpkit weights convert {path} {path.with_suffix('.safetensors').name}`, which reads it with weights_only=True."
+    )
+
+
+def _safetensors(path: Path) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
+
+
+def _npz(path: Path) -> State:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {k: torch.from_numpy(np.array(archive[k])) for k in archive.files}
+    except (ValueError, OSError, zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise WeightsError(f"{path} is truncated or not an npz file of plain arrays: {error}") from error
+
+
+def fill(module: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load into a network; WeightsError naming what is missing, unexpected or of another shape."""
+    wanted = module.state_dict()
+    missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+    shapes = [f"{k} {tuple(state[k].shape)} for {tuple(v.shape)}" for k, v in wanted.items() if k in state and state[k].shape != v.shape]
+    if missing or extra or shapes:
+        told = [f"{n}: {', '.join(v[:4])}{'…' if len(v) > 4 else ''}" for n, v in (("missing", missing), ("unexpected", extra), ("shape", shapes)) if v]
+        raise WeightsError(f"{source} is for another architecture than {type(module).__name__}: {'; '.join(told)}.")
+    module.load_state_dict(dict(state))
+
+
+def convert(source: Path, target: Path) -> None:
+    """A .pth/.pt checkpoint (weights only) to safetensors with a JSON card beside it."""
+    from safetensors.torch import save_file
+
+    if target.suffix != ".safetensors":
+        raise WeightsError(f"{target}: the target must end in .safetensors.")
+    if not source.is_file():
+        raise WeightsError(f"{source} does not exist.")
+    try:
+        state = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{source} does not hold plain tensors, or is damaged: {error}") from error
+    for key in ("state_dict", "params_ema", "params", "model"):
+        state = state[key] if isinstance(state, dict) and isinstance(state.get(key), dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise WeightsError(f"{source} is not a mapping of names to tensors.")
+    save_file({k: v.contiguous().clone() for k, v in state.items()}, str(target))
+    card = {"converted_from": source.name, "source_sha256": file_digest(source), "sha256": file_digest(target)}
+    target.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Side-by-side timing for the benchmarks: interleaved calls, medians, one report format."""
 
+import ctypes
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 51, th
     clock speed meet all of them alike. Each timed call follows an untimed one of the same function, so that nobody
     profits from a neighbour that left the caches warm. Five rounds go unmeasured. CUDA work is waited for.
     """
+    _keep_memory()
     names = list(functions)
     times: dict[str, list[float]] = {name: [] for name in names}
     with _threads(threads), torch.no_grad():
@@ -70,6 +72,14 @@ def _seconds(function: Callable[[], object]) -> float:
     if isinstance(result, torch.Tensor) and result.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def _keep_memory() -> None:
+    """Ask glibc to keep freed memory: page faults would otherwise double some times from run to run."""
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_threshold = -1, -3
+        for parameter in (trim_threshold, mmap_threshold):
+            ctypes.CDLL(None).mallopt(parameter, 1 << 30)
 
 
 @contextmanager

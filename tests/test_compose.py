@@ -66,13 +66,17 @@ def test_defaults_are_chosen_and_said(operator, y):
 def test_default_solver_follows_the_noise_and_the_prior(operator):
     poisson = pk.compose(operator, noise=pk.Poisson(gain=100.0))
     assert type(poisson.solver).__name__ == "MLEM"
-    several = pk.compose(operator, prior=["tikhonov", "box"], noise=pk.Gaussian(0.1))
+    several = pk.compose(operator, prior=[{"name": "tikhonov", "weight": 1.0}, "box"], noise=pk.Gaussian(0.1))
     assert type(several.solver).__name__ == "PDHG"
     assert type(pk.compose(operator, prior=Shrink(), noise=pk.Gaussian(0.1)).solver).__name__ == "HQS"
 
 
 def test_several_priors_at_once_respect_the_constraint(operator, y):
-    priors = [{"name": "tv", "weight": 0.1}, {"name": "l1_wavelet", "weight": 0.1}, {"name": "box", "low": 0.2, "high": 0.8}]
+    priors = [
+        {"name": "tv", "weight": 0.1},
+        {"name": "l1_wavelet", "weight": 0.1},
+        {"name": "box", "low": 0.2, "high": 0.8},
+    ]
     result = pk.compose(operator, priors, {"name": "pdhg", "n_steps": 300}, pk.Gaussian(0.05))(y)
     assert float(result.x.min()) > 0.2 - 1e-2 and float(result.x.max()) < 0.8 + 1e-2
 
@@ -119,8 +123,8 @@ def test_the_callers_tensor_is_not_written(operator, y):
         ({"noise": "gausian"}, Exception, "Did you mean 'gaussian'"),
         ({"noise": pk.Gaussian(0.1), "prior": "tvv"}, Exception, "Did you mean 'tv'"),
         ({"noise": pk.Gaussian(0.1), "solver": {"name": "fista", "max_itre": 3}}, SpecError, "max_itre"),
-        ({"noise": pk.Gaussian(0.1), "solver": "red", "prior": "tv"}, CapabilityError, "denoise"),
-        ({"noise": pk.Gaussian(0.1), "solver": "cg", "prior": "tv"}, CapabilityError, "no prior"),
+        ({"noise": pk.Gaussian(0.1), "solver": "red", "prior": {"name": "tv", "weight": 1.0}}, CapabilityError, "denoise"),
+        ({"noise": pk.Gaussian(0.1), "solver": "cg", "prior": {"name": "tv", "weight": 1.0}}, CapabilityError, "no prior"),
         ({"noise": pk.Poisson(), "solver": "cg"}, CapabilityError, "likelihood"),
         ({"noise": pk.Gaussian(0.1), "prior": [Shrink()]}, SpecError, "proximable"),
     ],
@@ -146,7 +150,9 @@ def test_bad_measurements_are_refused(operator, y, change, error, says):
 
 
 def test_result_of_a_composition_saves_loads_and_rebuilds(operator, y, tmp_path):
-    result = pk.compose(operator, {"name": "tv", "weight": 2.0}, {"name": "pdhg", "n_steps": 5}, pk.Gaussian(0.1))(y, seed=3)
+    result = pk.compose(operator, {"name": "tv", "weight": 2.0}, {"name": "pdhg", "n_steps": 5}, pk.Gaussian(0.1))(
+        y, seed=3
+    )
     result.save(tmp_path / "r.safetensors")
     loaded = pk.Result.load(tmp_path / "r.safetensors")
     assert torch.equal(loaded.x, result.x) and loaded.seed == 3 and loaded.calls == result.calls

@@ -73,7 +73,9 @@ def test_gaussian_sigma_per_element_is_the_std_of_that_element():
     torch.testing.assert_close(noise.std(0), sigma[0], rtol=0.03, atol=0)
 
 
-@pytest.mark.parametrize("bad", [0.0, -0.1, float("nan"), float("inf"), torch.tensor([0.1, 0.0]), torch.tensor([0.1j])], ids=str)
+@pytest.mark.parametrize(
+    "bad", [0.0, -0.1, float("nan"), float("inf"), torch.tensor([0.1, 0.0]), torch.tensor([0.1j])], ids=str
+)
 def test_gaussian_refuses_impossible_sigma(bad):
     with pytest.raises(SpecError, match="sigma must be real, finite and > 0"):
         Gaussian(sigma=bad)

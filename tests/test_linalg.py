@@ -150,7 +150,9 @@ def test_lsqr_of_rank_deficient_systems_has_minimum_norm():
     a = randn(10, 3, seed=10) @ randn(3, 8, seed=11)
     y = randn(2, 10, seed=12)
     x, _ = linalg.lsqr(apply(a), apply(a.T), y, tol=1e-12, max_iter=200)
-    np.testing.assert_allclose(x.numpy(), (np.linalg.pinv(a.numpy(), rcond=1e-10) @ y.numpy().T).T, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(
+        x.numpy(), (np.linalg.pinv(a.numpy(), rcond=1e-10) @ y.numpy().T).T, rtol=1e-6, atol=1e-8
+    )
 
 
 def test_lsqr_stops_every_sample_by_itself_and_zero_gives_zero():

@@ -38,7 +38,9 @@ def dense_problem(sigma) -> Problem:
     return Problem(exact(Dense.example()), Gaussian(sigma=sigma).to(F64), randn(3, 9, seed=3))
 
 
-def precision_and_mean(problem: Problem, z: torch.Tensor, tau: torch.Tensor, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+def precision_and_mean(
+    problem: Problem, z: torch.Tensor, tau: torch.Tensor, i: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of p(x) ∝ exp(−nll(x) − ‖x − z‖²/(2 tau)) for sample i, by dense linear algebra."""
     a = problem.operator.entries
     weight = (1 / problem.likelihood.std(problem.y) ** 2).expand(problem.y.shape)[i]
@@ -63,6 +65,12 @@ def test_gradient_is_that_of_nll(sigma):
     problem, x = dense_problem(sigma), randn(3, 1, 3, 4, seed=5).requires_grad_()
     (g,) = torch.autograd.grad(problem.nll(x).sum(), x)
     torch.testing.assert_close(problem.grad(x.detach()), g)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS.values(), ids=SIGMAS)
+def test_gradient_is_the_normal_operator_minus_the_right_hand_side(sigma):
+    problem, x = dense_problem(sigma), randn(3, 1, 3, 4, seed=27)
+    torch.testing.assert_close(problem.normal(x) - problem.rhs(), problem.grad(x))
 
 
 @pytest.mark.parametrize("sigma", SIGMAS.values(), ids=SIGMAS)
@@ -92,7 +100,11 @@ def test_samples_have_the_posterior_s_mean_and_covariance(sigma):
 
 def test_samples_of_a_complex_problem_have_the_right_spread():
     """A unitary-like operator: every real component of the posterior has variance 1/(1/tau + 1/sigma²)."""
-    problem = Problem(Identity(shape=(1, 2, 2), complex=True).to(F64), Gaussian(sigma=0.5).to(F64), 0 * randn(1, 1, 2, 2, dtype=torch.complex128))
+    problem = Problem(
+        Identity(shape=(1, 2, 2), complex=True).to(F64),
+        Gaussian(sigma=0.5).to(F64),
+        0 * randn(1, 1, 2, 2, dtype=torch.complex128),
+    )
     many = problem.repeat(20_000)
     x = many.sample(torch.zeros_like(many.y), 0.25, rng(8))
     for part in (x.real, x.imag):
@@ -142,7 +154,9 @@ def test_gradient_of_a_non_linear_problem():
 
 def test_poisson_gradient_and_missing_prox():
     op = Inpainting(mask=torch.ones(1, 2, 3))
-    problem = Problem(op, Poisson(gain=10.0, background=1.0), torch.poisson(torch.full((1, 1, 2, 3), 5.0), generator=rng()))
+    problem = Problem(
+        op, Poisson(gain=10.0, background=1.0), torch.poisson(torch.full((1, 1, 2, 3), 5.0), generator=rng())
+    )
     x = torch.rand(1, 1, 2, 3, generator=rng(1)).requires_grad_()
     (g,) = torch.autograd.grad(problem.nll(x).sum(), x)
     torch.testing.assert_close(problem.grad(x.detach()), g)
@@ -282,7 +296,9 @@ def test_at_changes_the_operator_of_a_new_problem_only():
     entries = randn(9, 12, seed=23)
     before = problem.nll(x)
     after = problem.at(entries=entries)
-    torch.testing.assert_close(after.nll(x), Problem(exact(Dense(entries=entries, shape=(1, 3, 4))), problem.likelihood, problem.y).nll(x))
+    torch.testing.assert_close(
+        after.nll(x), Problem(exact(Dense(entries=entries, shape=(1, 3, 4))), problem.likelihood, problem.y).nll(x)
+    )
     assert torch.equal(problem.nll(x), before)
 
 
@@ -313,7 +329,10 @@ def test_sampling_uses_the_generator_it_is_given():
 
 def test_group_has_the_interface_of_a_problem():
     op = Filter.example()
-    problems = [Problem(op, Gaussian(sigma=0.1 * (i + 1)), torch.randn(i + 1, *op.out_shape, generator=rng(i))) for i in range(3)]
+    problems = [
+        Problem(op, Gaussian(sigma=0.1 * (i + 1)), torch.randn(i + 1, *op.out_shape, generator=rng(i)))
+        for i in range(3)
+    ]
     group = ProblemGroup(problems)
     z, tau = torch.randn(6, *op.in_shape, generator=rng(9)), torch.linspace(0.1, 0.6, 6)
     sigma = torch.tensor([0.1, 0.2, 0.2, 0.3, 0.3, 0.3])
@@ -324,6 +343,7 @@ def test_group_has_the_interface_of_a_problem():
     torch.testing.assert_close(group.prox(z, 0.3), one.prox(z, 0.3))
     torch.testing.assert_close(group.prox(z, torch.tensor(0.3)), one.prox(z, 0.3))
     torch.testing.assert_close(group.lipschitz, one.lipschitz)
+    torch.testing.assert_close(group.normal(z) - group.rhs(), one.grad(z), rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(group.initial(), one.initial())
     torch.testing.assert_close(group.scaled(7.0).nll(7 * z), group.nll(z))
     torch.testing.assert_close(group.repeat(2).nll(z.repeat_interleave(2, 0)), group.nll(z).repeat_interleave(2))
@@ -339,6 +359,10 @@ def test_group_of_nothing():
 def test_group_of_different_dtypes():
     one = identity_problem(torch.zeros(1, 1, 2, 3))
     weight = torch.ones(1, 2, 3, dtype=torch.complex64)
-    two = Problem(Diagonal(weight=weight, shape=(1, 2, 3), complex=True), Gaussian(sigma=1.0), torch.zeros(1, 1, 2, 3, dtype=torch.complex64))
+    two = Problem(
+        Diagonal(weight=weight, shape=(1, 2, 3), complex=True),
+        Gaussian(sigma=1.0),
+        torch.zeros(1, 1, 2, 3, dtype=torch.complex64),
+    )
     with pytest.raises(ShapeError, match="images must agree"):
         ProblemGroup([one, two])

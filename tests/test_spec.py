@@ -86,7 +86,7 @@ def test_lists_become_tuples_and_numpy_scalars_numbers():
 
 
 def test_unknown_parameter_suggests_and_missing_one_is_named():
-    with pytest.raises(SpecError, match="Knobs has no parameter 'strenght'. Did you mean 'strength'"):
+    with pytest.raises(SpecError, match=r"Knobs has no parameter 'strenght'. Did you mean 'strength'"):
         Knobs(count=1, strenght=2.0)
     with pytest.raises(SpecError, match="count: required"):
         Knobs()
@@ -220,7 +220,7 @@ def test_bad_tensor_source(source, error, message):
 
 def test_file_of_an_unknown_type_suggests_readers(tmp_path):
     (tmp_path / "mask.npyy").touch()
-    with pytest.raises(LookupError, match="No reader is called 'npyy'. Did you mean 'npy'"):
+    with pytest.raises(LookupError, match=r"No reader is called 'npyy'. Did you mean 'npy'"):
         Inpainting(mask={"file": str(tmp_path / "mask.npyy")})
 
 
@@ -232,7 +232,10 @@ def test_nested_components_by_name_and_by_mapping():
         "name": "stack",
         "operators": [
             {"name": "identity", "shape": [1, 2, 3]},
-            {"name": "compose", "operators": [{"name": "identity", "shape": [1, 2, 3]}, {"name": "inpainting", "mask": MASK}]},
+            {
+                "name": "compose",
+                "operators": [{"name": "identity", "shape": [1, 2, 3]}, {"name": "inpainting", "mask": MASK}],
+            },
         ],
     }
     op = registry.operator(nested)
@@ -241,7 +244,7 @@ def test_nested_components_by_name_and_by_mapping():
 
 def test_error_in_a_nested_component_keeps_its_own_message():
     inner = {"name": "identity", "shpae": [1, 2, 3]}
-    with pytest.raises(SpecError, match="Identity has no parameter 'shpae'. Did you mean 'shape'"):
+    with pytest.raises(SpecError, match=r"Identity has no parameter 'shpae'. Did you mean 'shape'"):
         registry.operator({"name": "stack", "operators": [inner]})
     with pytest.raises(LookupError, match="Did you mean 'identity'"):
         registry.operator({"name": "stack", "operators": ["identty"]})
@@ -257,7 +260,9 @@ def test_component_of_another_kind_is_refused():
 
 def composed():
     weight = torch.complex(torch.rand(1, 2, 3), torch.rand(1, 2, 3))
-    return Stack(operators=(Diagonal(weight=weight, shape=(1, 2, 3), complex=True), Identity(shape=(1, 2, 3), complex=True)))
+    return Stack(
+        operators=(Diagonal(weight=weight, shape=(1, 2, 3), complex=True), Identity(shape=(1, 2, 3), complex=True))
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,3 +317,24 @@ def test_encode_takes_none_numbers_and_nested_mappings():
     config, tensors = spec.encode(value)
     back = spec.decode(json.loads(json.dumps(config)), tensors)
     assert isinstance(back, Mapping) and back["a"] == value["a"] and torch.equal(back["b"]["c"], torch.ones(2))
+
+
+# --- precision ---
+
+
+def test_precision_of_an_operator_without_tensors_is_saved():
+    wide = Identity(shape=(1, 2, 3)).to(torch.float64)
+    config, tensors = spec.encode(wide)
+    assert config["precision"] == "float64"
+    assert spec.rebuild("operators", config, tensors).in_dtype == torch.float64
+    assert spec.digest(wide) != spec.digest(Identity(shape=(1, 2, 3)))
+    assert "precision" not in spec.encode(Identity(shape=(1, 2, 3)))[0]
+
+
+def test_precision_in_a_config():
+    op = registry.operator({"name": "identity", "shape": [1, 2, 3], "complex": True, "precision": "float64"})
+    assert op.in_dtype == torch.complex128
+    with pytest.raises(SpecError, match=r"precision is one of float32, float64.*given 'float23'"):
+        registry.operator({"name": "identity", "shape": [1, 2, 3], "precision": "float23"})
+    with pytest.raises(SpecError, match="for operators, likelihoods and priors"):
+        registry.solver({"name": "cg", "precision": "float64"})

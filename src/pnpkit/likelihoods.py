@@ -58,7 +58,7 @@ class Likelihood(nn.Module, Component):
 
     def prox(self, v: torch.Tensor, y: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
         """argmin_z ½‖z − v‖² + tau·nll(z), v (B, *out_shape), tau (B,); where there is a closed form."""
-        raise CapabilityError(f"{type(self).__name__} has no closed-form prox; use a gradient solver (gradient_descent, pgd).")
+        raise CapabilityError(f"{type(self).__name__} has no closed-form prox; use a gradient solver (pgd, fista).")
 
     def invert(self, y: torch.Tensor) -> torch.Tensor:
         """The z that y would be the noiseless measurement of, (B, *out_shape)."""
@@ -103,6 +103,7 @@ class Gaussian(Likelihood):
     """
 
     name = "gaussian"
+    sigma: torch.Tensor
 
     def __init__(self, sigma: float | torch.Tensor):
         super().__init__()
@@ -176,6 +177,7 @@ class Poisson(Likelihood):
     """
 
     name = "poisson"
+    background: torch.Tensor
 
     def __init__(self, gain: float = 1.0, background: float | torch.Tensor = 0.0):
         super().__init__()
@@ -231,7 +233,9 @@ class Poisson(Likelihood):
         return Poisson(gain=self.gain, background=self.background[select]) if self._per_sample(rank) else self
 
     def repeat(self, n: int, rank: int | None = None) -> "Poisson":
-        return Poisson(gain=self.gain, background=self.background.repeat_interleave(n, 0)) if self._per_sample(rank) else self
+        if not self._per_sample(rank):
+            return self
+        return Poisson(gain=self.gain, background=self.background.repeat_interleave(n, 0))
 
     def rows(self, idx: torch.Tensor, axis: int, out_shape: Shape) -> "Poisson":
         b = self.background

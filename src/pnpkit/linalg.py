@@ -5,6 +5,7 @@ Arrays are (B, *event), real or complex; norms and inner products are over the e
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 
@@ -33,7 +34,25 @@ def inner(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def norm(a: torch.Tensor) -> torch.Tensor:
     """Euclidean norm per sample: (B, *event) → (B,)."""
-    return torch.linalg.vector_norm(a.flatten(1), dim=1)
+    # Real and imaginary parts side by side: the same number, far faster than torch's complex norm.
+    flat = torch.view_as_real(a.resolve_conj()) if a.is_complex() else a
+    return torch.linalg.vector_norm(flat.flatten(1), dim=1)
+
+
+def length(a: torch.Tensor, dim: int, keepdim: bool = False) -> torch.Tensor:
+    """√Σ|a|² over one axis; its gradient is 0 where it is 0.
+
+    What ``torch.linalg.vector_norm`` gives, which is up to 100 times slower over an axis that is not the last.
+    """
+    square = ((a * a.conj()).real if a.is_complex() else a.square()).sum(dim, keepdim)
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1).sqrt(), 0)
+
+
+@overload
+def expand(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor: ...
+@overload
+def expand(value: Scalar, like: torch.Tensor) -> Scalar: ...
 
 
 def expand(value: Scalar, like: torch.Tensor) -> Scalar:

@@ -102,9 +102,12 @@ def _sample(prior: str) -> Any:
 
 def check(names: list[str], console: Console, verbose: bool) -> bool:
     """Run the conformance suite and print one line a component; True when nothing failed."""
+    import torch
+
     from pnpkit.testing import check_all
 
     failed = 0
+    torch.set_num_threads(1)  # the examples are tiny; more threads only wait for each other
     for report in check_all(names):
         bad = [o for o in report.outcomes if o.status in ("failed", "xpassed")]
         failed += bool(bad)

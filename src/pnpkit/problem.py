@@ -154,7 +154,8 @@ class Problem:
 
     def repeat(self, n: int) -> "Problem":
         """Every sample n times in a row: (B, …) -> (n·B, …)."""
-        return Problem(self.operator.repeat(n), self.likelihood.repeat(n, self.y.ndim - 1), self.y.repeat_interleave(n, 0))
+        likelihood = self.likelihood.repeat(n, self.y.ndim - 1)
+        return Problem(self.operator.repeat(n), likelihood, self.y.repeat_interleave(n, 0))
 
     def __getitem__(self, select: slice) -> "Problem":
         if not isinstance(select, slice):
@@ -206,6 +207,14 @@ class ProblemGroup:
     def sample(self, z: torch.Tensor, tau: Scalar, rng: torch.Generator) -> torch.Tensor:
         """As ``Problem.sample``."""
         return self._each("sample", z, tau, rng)
+
+    def normal(self, x: torch.Tensor) -> torch.Tensor:
+        """As ``Problem.normal``."""
+        return self._each("normal", x)
+
+    def rhs(self) -> torch.Tensor:
+        """As ``Problem.rhs``."""
+        return self._each("rhs")
 
     @cached_property
     def lipschitz(self) -> torch.Tensor:

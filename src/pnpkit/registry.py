@@ -9,6 +9,8 @@ import inspect
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import torch
+
 from pnpkit.errors import RegistryError, SpecError, suggest
 from pnpkit.types import Config
 
@@ -60,7 +62,10 @@ def name_of(kind: str, component: object) -> str | None:
 
 
 def build(kind: str, config: Config | object) -> Any:
-    """A component from a name or a mapping ``{"name": …, parameter: value}``; objects pass through."""
+    """A component from a name or a mapping ``{"name": …, parameter: value}``; objects pass through.
+
+    ``"precision": "float64"`` beside the name moves what was built to that precision.
+    """
     if isinstance(config, str):
         config = {"name": config}
     if not hasattr(config, "keys"):
@@ -71,7 +76,22 @@ def build(kind: str, config: Config | object) -> Any:
             f"A {kind[:-1]} is described by a mapping with a 'name'; given keys: "
             f"{', '.join(map(str, parameters)) or 'none'}."
         )
-    return get(kind, parameters.pop("name"))(**parameters)
+    cls, precision = get(kind, parameters.pop("name")), parameters.pop("precision", None)
+    component = cls(**parameters)
+    return component if precision is None else in_precision(component, precision)
+
+
+PRECISIONS = ("float32", "float64", "float16", "bfloat16")
+
+
+def in_precision(component: Any, precision: Any) -> Any:
+    """The component moved to the precision that its config names."""
+    if precision not in PRECISIONS or not isinstance(component, torch.nn.Module):
+        raise SpecError(
+            f"{type(component).__name__}: precision is one of {', '.join(PRECISIONS)}, for operators, likelihoods and "
+            f"priors; given {precision!r}."
+        )
+    return component.to(getattr(torch, precision))
 
 
 def operator(config: Config):

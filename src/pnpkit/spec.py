@@ -60,6 +60,11 @@ class Component(metaclass=ComponentMeta):
     kind: ClassVar[str] = "operators"
 
     @property
+    def precision(self) -> torch.dtype | None:
+        """Real dtype it works in, where the parameters alone do not tell; saved beside them when not float32."""
+        return None
+
+    @property
     def spec(self) -> Spec:
         """This object's parameters, read back from its attributes."""
         model = spec_type(type(self))
@@ -225,7 +230,8 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, Component):
         cls = type(value)
         name = registry.name_of(value.kind, cls) or f"{cls.__module__}:{cls.__qualname__}"
-        return {"name": name} | _encode(value.spec, tensors)
+        own = {} if value.precision in (None, torch.float32) else {"precision": str(value.precision)[6:]}
+        return {"name": name} | own | _encode(value.spec, tensors)
     if isinstance(value, Spec):
         return {k: _encode(getattr(value, k), tensors) for k in type(value).model_fields}
     if isinstance(value, Mapping):

@@ -91,7 +91,9 @@ def test_solve_writes_the_image_and_a_loadable_result(pnpkit, folder):
 )
 def test_bad_configs_say_what_and_exit_2_or_3(pnpkit, folder, change, code, says):
     (folder / "c.yaml").write_text(CONFIG.replace(*change))
-    got, _, err = pnpkit("solve", str(folder / "c.yaml"), "-i", str(folder / "x.npy"), "--simulate", "-o", str(folder / "r.npy"))
+    got, _, err = pnpkit(
+        "solve", str(folder / "c.yaml"), "-i", str(folder / "x.npy"), "--simulate", "-o", str(folder / "r.npy")
+    )
     assert got == code and says in err and "Traceback" not in err
     assert not (folder / "r.npy").exists()
 
@@ -107,7 +109,9 @@ def test_truncated_and_missing_files(pnpkit, folder):
 def test_divergence_has_its_own_code(pnpkit, folder):
     config = CONFIG.replace("name: pdhg, n_steps: 20", "name: pgd, n_steps: 4000, relative_step: 50.0")
     (folder / "c.yaml").write_text(config.replace("name: tv, weight: 5.0", "name: tikhonov, weight: 1e-6"))
-    code, _, err = pnpkit("solve", str(folder / "c.yaml"), "-i", str(folder / "x.npy"), "-o", str(folder / "r.npy"), "-q")
+    code, _, err = pnpkit(
+        "solve", str(folder / "c.yaml"), "-i", str(folder / "x.npy"), "-o", str(folder / "r.npy"), "-q"
+    )
     assert code == 4 and "diverged at step" in err
 
 

@@ -227,7 +227,10 @@ def test_stack_splits_joins_and_takes_noise_per_part():
     assert torch.equal(stack.join(parts), stack(x))
     noise = SplitLikelihood(parts=(Gaussian(sigma=0.1), Gaussian(sigma=0.4)), sizes=stack.sizes)
     problem = Problem(stack, noise, stack(x))
-    one = sum(Problem(op, Gaussian(sigma=s), p).nll(0 * x) for op, s, p in zip(stack.operators, (0.1, 0.4), parts, strict=True))
+    one = sum(
+        Problem(op, Gaussian(sigma=s), p).nll(0 * x)
+        for op, s, p in zip(stack.operators, (0.1, 0.4), parts, strict=True)
+    )
     torch.testing.assert_close(problem.nll(0 * x), one)
 
 

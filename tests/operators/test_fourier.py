@@ -24,10 +24,11 @@ def test_centred_is_shift_transform_shift(size):
     torch.testing.assert_close(F(x), wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_phases_are_real_signs_for_even_sizes():
-    q, p = centring((1, 4, 6), torch.float32, torch.device("cpu"))
-    assert not q.is_complex() and set(q.unique().tolist()) == {-1.0, 1.0} == set(p.unique().tolist())
-    assert centring((1, 4, 5), torch.float32, torch.device("cpu"))[0].dtype == torch.complex64
+def test_phases_are_exact_signs_for_even_sizes():
+    for phase in centring((1, 4, 6), torch.float32, torch.device("cpu")):
+        assert torch.equal(phase.imag, torch.zeros(4, 6)) and set(phase.real.unique().tolist()) == {-1.0, 1.0}
+    odd = centring((1, 4, 5), torch.float64, torch.device("cpu"))[0]
+    torch.testing.assert_close(odd.abs(), torch.ones(4, 5, dtype=torch.float64), rtol=1e-15, atol=1e-15)
 
 
 def test_an_impulse_in_the_middle_has_a_flat_real_spectrum():

@@ -53,8 +53,8 @@ def brain(folder: Path) -> Case:
     figures are within its support.
     """
     kspace = load_tensor({"file": str(folder / "espirit_full.cfl")})
-    mask = load_tensor({"file": str(folder / "espirit_und2x2_mask.npy")}).abs().float()[None]
-    kspace = kspace / torch.fft.ifft2(kspace).abs().max()
+    mask = load_tensor({"file": str(folder / "espirit_und2x2_mask.npy")}).float()[None]
+    kspace = kspace / torch.fft.ifft2(kspace, norm="ortho").abs().max()
     maps = registry.make("espirit_maps", kspace=kspace * mask)
     full = operators.MRI(mask=torch.ones_like(mask), maps=maps)
     x = full.pinv(kspace[None])

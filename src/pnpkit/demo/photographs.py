@@ -47,11 +47,11 @@ def cases(data: Path | None, quick: bool) -> Iterator[Case]:
 
 def methods(task: str, sigma: float, data: Path | None) -> list[Method]:
     """TV, closed-form TV, wavelets; a PnP denoiser where its weights are."""
-    tv, wavelet = 0.25 / sigma, 0.2 / sigma
+    tv, wavelet = 0.2 / sigma, 0.3 / sigma
     found = [
         Method("TV", priors.TV(weight=tv), solvers.PDHG(n_steps=150)),
         Method("closed-form TV", priors.ClosedFormTV(weight=tv), solvers.ClosedFormTVAPG(n_steps=150)),
-        Method("L1-wavelet", priors.L1Wavelet(weight=wavelet), solvers.FISTA(n_steps=100)),
+        Method("L1-wavelet", priors.L1Wavelet(weight=wavelet, wavelet="db2", shifts=4), solvers.FISTA(n_steps=100)),
     ]
     weights = data / "weights" / "FFDNet_color.npz" if data else None
     if weights is not None and weights.is_file():

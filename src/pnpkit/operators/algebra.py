@@ -56,6 +56,11 @@ def _check_chain(operators: tuple[Operator, ...]) -> None:
     if not operators:
         raise SpecError("A composition needs at least one operator.")
     for outer, inner in pairwise(operators):
+        if (inner.dtype, inner.device) != (outer.dtype, outer.device):
+            raise ShapeError(
+                f"{type(outer).__name__} @ {type(inner).__name__}: the inner one is {inner.dtype} on {inner.device}, the "
+                f"outer one {outer.dtype} on {outer.device}; move one with .to()."
+            )
         if (inner.out_shape, inner.out_dtype) != (outer.in_shape, outer.in_dtype):
             raise ShapeError(
                 f"{type(outer).__name__} @ {type(inner).__name__}: the inner one gives {inner.out_shape} "

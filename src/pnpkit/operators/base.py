@@ -101,6 +101,13 @@ class Operator(nn.Module, Component):
         The operator takes the precision and device of the floating-point tensors it holds; booleans and
         integers (masks) become 0/1 or numbers of that precision. Non-finite values are refused.
         """
+        declared = type(self).theta
+        for name, rank in declared.items() if isinstance(declared, Mapping) else ():
+            if name in tensors and tensors[name].ndim not in (rank, rank + 1):
+                raise ShapeError(
+                    f"{type(self).__name__}: {name} has {rank} axes, or {rank + 1} with one value per sample; given "
+                    f"{tuple(tensors[name].shape)}."
+                )
         floats = [t for t in tensors.values() if t.is_floating_point() or t.is_complex()]
         for t in floats:
             if not bool(torch.isfinite(torch.view_as_real(t) if t.is_complex() else t).all()):
@@ -121,6 +128,10 @@ class Operator(nn.Module, Component):
     def dtype(self) -> torch.dtype:
         """Precision, as a real dtype."""
         return self._anchor.dtype
+
+    @property
+    def precision(self) -> torch.dtype:
+        return self.dtype
 
     @property
     def device(self) -> torch.device:

@@ -44,6 +44,7 @@ class Blur(LinearOperator):
 
     theta = {"kernel": 3}
     linear_in = ("kernel",)
+    kernel: torch.Tensor
 
     def __init__(self, kernel: torch.Tensor, shape: Shape, complex: bool = False):
         check_kernel("Blur", kernel, tuple(shape))

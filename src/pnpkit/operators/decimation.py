@@ -6,15 +6,17 @@ import torch
 
 from pnpkit.errors import ShapeError
 from pnpkit.operators.base import LinearOperator
-from pnpkit.operators.periodic import fold
 from pnpkit.operators.gram import Gram
+from pnpkit.operators.periodic import fold
 from pnpkit.types import Shape
 
 
 def check_factor(who: str, factor: int, shape: Shape) -> None:
     """A factor ≥ 1 that divides both sides of the image."""
     if len(shape) != 3 or factor < 1 or shape[1] % factor or shape[2] % factor:
-        raise ShapeError(f"{who}: factor {factor} must be ≥ 1 and divide both sides of (C, H, W) = {shape}; crop the image.")
+        raise ShapeError(
+            f"{who}: factor {factor} must be ≥ 1 and divide both sides of (C, H, W) = {shape}; crop the image."
+        )
 
 
 class Decimation(LinearOperator):

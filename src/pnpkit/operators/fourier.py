@@ -14,26 +14,24 @@ AXES = (-2, -1)
 
 
 def centring(shape: Shape, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Phases (q, p), (H, W) each, with fftshift(fft2(ifftshift(x))) = p · fft2(q · x).
+    """Complex phases (q, p), (H, W) each, with fftshift(fft2(ifftshift(x))) = p · fft2(q · x).
 
     By the shift theorem, with c = n // 2 along an axis of n: q_j = exp(2πi c j/n) and
-    p_k = exp(2πi c (k − c)/n). Both are ±1, and so real tensors, when H and W are even.
+    p_k = exp(2πi c (k − c)/n). Both are exactly ±1 when H and W are even. ``dtype`` is the precision.
     """
     q, p = torch.ones((), dtype=torch.complex128), torch.ones((), dtype=torch.complex128)
     for axis, n in zip(AXES, shape[-2:], strict=True):
         c, k = n // 2, torch.arange(n)
         size = [n if a == axis else 1 for a in AXES]
-        # Products are reduced modulo n as integers: the angle keeps its precision for any size.
-        q, p = (t * _unit((c * j) % n, n).reshape(size) for t, j in ((q, k), (p, k - c)))
-    even = all(n % 2 == 0 for n in shape[-2:])
-    q, p = (t.real.round() if even else t for t in (q, p))
-    kind = dtype if even else dtype.to_complex()
-    return q.to(device, kind), p.to(device, kind)
+        q, p = (t * _unit(c * j, n).reshape(size) for t, j in ((q, k), (p, k - c)))
+    return q.to(device, dtype.to_complex()), p.to(device, dtype.to_complex())
 
 
 def _unit(turns: torch.Tensor, n: int) -> torch.Tensor:
-    angle = turns.double() * (2 * math.pi / n)
-    return torch.polar(torch.ones_like(angle), angle)
+    """exp(2πi turns/n) for integer ``turns``: reduced modulo n first, and exact at ±1."""
+    angle = (turns % n).double() * (2 * math.pi / n)
+    value = torch.polar(torch.ones_like(angle), angle)
+    return torch.where(2 * turns % n == 0, value.real.round().to(value.dtype), value)
 
 
 def unshift(values: torch.Tensor) -> torch.Tensor:
@@ -74,13 +72,13 @@ class Fourier(LinearOperator):
         if not self.centred:
             return torch.fft.fft2(x, norm="ortho")
         q, p = self._phases()
-        return p * torch.fft.fft2(q * x, norm="ortho")
+        return torch.fft.fft2(q * x, norm="ortho").mul_(p)
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
         if not self.centred:
             return torch.fft.ifft2(y, norm="ortho")
         q, p = self._phases()
-        return q.conj() * torch.fft.ifft2(p.conj() * y, norm="ortho")
+        return torch.fft.ifft2(p.conj() * y, norm="ortho").mul_(q.conj())
 
     def _pull(self, g: Gram) -> Gram | None:
         """F^H diag(g) F filters the image; a filter G of the spectrum becomes a pixel weight."""

@@ -4,14 +4,20 @@ from typing import Self
 
 import torch
 
-from pnpkit.errors import SpecError
+from pnpkit.errors import ShapeError, SpecError
 from pnpkit.operators.base import LinearOperator, Operator
 from pnpkit.types import Shape
 
 
-def _event(operator: Operator, parameter: str) -> tuple[Shape, bool]:
+def _event(operator: Operator, parameter: str, x: torch.Tensor) -> tuple[Shape, bool]:
+    """Event shape and complexness of the parameter, once operator, parameter and image fit together."""
     if parameter not in operator.theta:
         raise SpecError(f"{type(operator).__name__} has no theta {parameter!r}; it has {list(operator.theta)}.")
+    if tuple(x.shape[1:]) != operator.in_shape or (x.dtype, x.device) != (operator.in_dtype, operator.device):
+        raise ShapeError(
+            f"in_theta: x must be (B, {str(operator.in_shape)[1:]} {operator.in_dtype} on {operator.device}, given "
+            f"{tuple(x.shape)} {x.dtype} on {x.device}."
+        )
     value, rank = operator._get(parameter), operator.theta[parameter]
     return tuple(value.shape[value.ndim - rank :]), value.is_complex()
 
@@ -23,7 +29,7 @@ class InTheta(Operator):
     """
 
     def __init__(self, operator: Operator, parameter: str, x: torch.Tensor):
-        event, complex_in = _event(operator, parameter)
+        event, complex_in = _event(operator, parameter, x)
         super().__init__(event, operator.out_shape, complex_in, operator.out_dtype.is_complex)
         self.hold(x=x)
         self.operator, self.parameter = operator, parameter
@@ -47,7 +53,7 @@ class LinearInTheta(LinearOperator):
     def __init__(self, operator: Operator, parameter: str, x: torch.Tensor):
         if parameter not in operator.linear_in:
             raise SpecError(f"{type(operator).__name__} is not linear in {parameter!r}; use InTheta.")
-        event, complex_in = _event(operator, parameter)
+        event, complex_in = _event(operator, parameter, x)
         super().__init__(event, operator.out_shape, complex_in, operator.out_dtype.is_complex)
         self.hold(x=x)
         self.operator, self.parameter = operator, parameter

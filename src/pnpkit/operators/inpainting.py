@@ -49,9 +49,33 @@ class Inpainting(LinearOperator):
     def diagonal(self) -> Gram:
         return Gram.of("pixel", self.mask, rank=3)
 
+    def initial(self, y: torch.Tensor, rng: torch.Generator | None = None) -> torch.Tensor:
+        """Seen pixels as measured; missing ones from averages of seen ones over growing neighbourhoods."""
+        mask = torch.broadcast_to(self.mask, (y.shape[0], *self.shape)).to(self.dtype)
+        x = torch.where(mask != 0, y / torch.where(mask != 0, mask, torch.ones_like(mask)), torch.zeros_like(y))
+        seen, value = (mask != 0).to(self.dtype), x
+        unknown, side = mask == 0, 1
+        while bool(unknown.any()) and side <= 2 * max(self.shape[1:]):
+            weight, total = _average(seen, side), _average(value, side)
+            known = weight > 1e-6  # below is rounding of the running averages
+            x = torch.where(unknown & known, total / torch.where(known, weight, torch.ones_like(weight)), x)
+            unknown, side = unknown & ~known, 2 * side + 1
+        return x
+
     @classmethod
     def example(cls) -> Self:
         rng = torch.Generator().manual_seed(0)
         mask = (torch.rand(2, 5, 4, generator=rng) > 0.4).float()
         mask[0, 0] *= 0.3
         return cls(mask=mask)
+
+
+def _average(x: torch.Tensor, radius: int) -> torch.Tensor:
+    """Mean over (2·radius + 1)² pixels, zeros outside; (B, C, H, W), real or complex."""
+    if x.is_complex():
+        return torch.complex(_average(x.real, radius), _average(x.imag, radius))
+    for axis in (-2, -1):
+        x = x.transpose(axis, -1)
+        pooled = torch.nn.functional.avg_pool2d(x, (1, 2 * radius + 1), stride=1, padding=(0, radius))
+        x = pooled.transpose(axis, -1)
+    return x

@@ -59,22 +59,21 @@ class MRI(LinearOperator):
     # In-place products are on arrays made here. Transforms are unscaled: 1/√(HW) is in the weight.
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        image, weight, _ = self.derived("centred", self._centred)
+        image, weight = self.derived("forward", self._centred)
         coils = image * x if self.maps is None else self.maps * (image * x)
         return torch.fft.fft2(coils).mul_(weight)
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        image, _, weight = self.derived("centred", self._centred)
+        image, weight = self.derived("adjoint", lambda: tuple(t.conj().resolve_conj() for t in self._centred()))
         coils = torch.fft.ifft2(weight * y, norm="forward")
         if self.maps is not None:
             coils = coils.mul_(self.derived("conj", self._conj)).sum(-3, keepdim=True)
-        return coils.mul_(image.conj())
+        return coils.mul_(image)
 
-    def _centred(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Image phase, scaled mask with the k-space phase, and its conjugate: transforms without shifts."""
+    def _centred(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The image's phase, and the scaled mask with that of k-space: centred transforms without shifts."""
         image, kspace = centring(self.in_shape, self.dtype, self.device)
-        weight = self.mask * (kspace / math.sqrt(kspace.numel()))
-        return image, weight, weight.conj().resolve_conj()
+        return image, self.mask * (kspace / math.sqrt(kspace.numel()))
 
     def _conj(self) -> torch.Tensor:
         assert self.maps is not None
@@ -85,27 +84,29 @@ class MRI(LinearOperator):
     def _normal(self, x: torch.Tensor) -> torch.Tensor:
         if (g := self.gram()) is not None:
             return g.apply(x)
-        axes, weight, maps, conj = self.derived("normal", self._fused)
-        k = torch.fft.fftn(maps * _like_layout(x, axes), dim=axes).mul_(weight)
-        coils = torch.fft.ifftn(k, dim=axes, norm="forward").mul_(conj)
-        return coils.sum(-3, keepdim=True).contiguous()
+        rows, axes, weight, maps, conj = self.derived("normal", self._fused)
+        k = torch.fft.fftn(maps * (x.mT.contiguous() if rows else x), dim=axes).mul_(weight)
+        coils = torch.fft.ifftn(k, dim=axes, norm="forward").mul_(conj).sum(-3, keepdim=True)
+        return coils.mT.contiguous() if rows else coils
 
-    def _fused(self) -> tuple[tuple[int, ...], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Axes to transform, scaled mask² in the order of ``torch.fft``, maps and their conjugate.
+    def _fused(self) -> tuple[bool, tuple[int, ...], torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Whether to work on transposed images, axes to transform, scaled mask², maps and their conjugate.
 
         The centring cancels in A^H A, and so does the transform along an axis in which the mask is
-        constant (fully sampled lines). Maps are laid out with the transformed axis contiguous.
+        constant (fully sampled lines); the axis that is left comes last, contiguous in memory.
         """
-        weight, axes = unshift(self.mask.square()), AXES
-        if not self.mask.requires_grad:
-            for axis, other in ((-1, -2), (-2, -1)):
-                first = weight.narrow(axis, 0, 1)
-                if bool((weight == first).all()):
-                    weight, axes = first, (other,)
-                    break
-        assert self.maps is not None
-        scale = math.prod(self.in_shape[a] for a in axes)
-        return axes, weight / scale, _like_layout(self.maps, axes), _like_layout(self._conj(), axes)
+        weight, maps, conj = unshift(self.mask.square()), self.maps, self._conj()
+        assert maps is not None
+        rows = self._constant(weight, -1)
+        if rows:
+            weight, maps, conj = (t.mT.contiguous() for t in (weight, maps, conj))
+        axes = (-1,) if rows or self._constant(weight, -2) else AXES
+        weight = weight / math.prod(weight.shape[a] for a in axes)
+        return rows, axes, weight.to(maps.dtype), maps, conj
+
+    def _constant(self, weight: torch.Tensor, axis: int) -> bool:
+        """Whether mask² is the same along an axis; never when its entries need separate gradients."""
+        return not self.mask.requires_grad and bool((weight == weight.narrow(axis, 0, 1)).all())
 
     # --- structure ---
 
@@ -115,17 +116,10 @@ class MRI(LinearOperator):
         weight = self.mask.square() if self.mask.ndim == 4 else self.mask.square()[None]
         if self.maps is None:
             return Gram("fourier2", unshift(weight * g.values))
-        if g.basis == "scalar" and (level := self._level(weight)) is not None:
+        if g.basis == "scalar" and self._constant(weight, -1) and self._constant(weight, -2):
             power = self.maps.abs().square().sum(-3, keepdim=True)
-            return Gram("pixel", level * g.values * (power if power.ndim == 4 else power[None]))
+            return Gram("pixel", weight[..., :1, :1] * g.values * (power if power.ndim == 4 else power[None]))
         return None
-
-    def _level(self, weight: torch.Tensor) -> torch.Tensor | None:
-        """The value (1|B, 1, 1, 1) of a mask that is the same everywhere, else None."""
-        if self.mask.requires_grad:  # its entries must stay separate
-            return None
-        level = weight[..., :1, :1]
-        return level if bool((weight == level).all()) else None
 
     def _push(self, g: Gram) -> Gram | None:
         if self.maps is not None:
@@ -140,9 +134,9 @@ class MRI(LinearOperator):
     def _prox_l2(self, z: torch.Tensor, y: torch.Tensor, tau: Scalar) -> torch.Tensor:
         if self.maps is not None:
             return super()._prox_l2(z, y, tau)
-        image, _, weight = self.derived("centred", self._centred)
+        image, weight = self.derived("forward", self._centred)
         t = expand(tau, z)
-        k = torch.fft.fft2(image * z, norm="forward") + t * (weight * y)
+        k = torch.fft.fft2(image * z, norm="forward") + t * (weight.conj() * y)
         k = k / (1 + t * self.mask.square())
         return torch.fft.ifft2(k, norm="forward").mul_(image.conj())
 
@@ -152,11 +146,6 @@ class MRI(LinearOperator):
         mask = (torch.rand(1, 6, 5, generator=rng) > 0.4).float()
         maps = torch.randn(3, 6, 5, dtype=torch.complex64, generator=rng)
         return cls(mask=mask, maps=maps)
-
-
-def _like_layout(t: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
-    """t with axis −2 contiguous in memory when that is the only one transformed."""
-    return t.mT.contiguous().mT if axes == (-2,) else t.contiguous()
 
 
 def _check_mask(mask: torch.Tensor) -> None:

@@ -1,5 +1,7 @@
 """Periodic images: transfer functions, aliasing, wrapping."""
 
+from functools import reduce
+
 import torch
 
 from pnpkit.types import Shape
@@ -27,27 +29,37 @@ def fold(values: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def fold_half(values: torch.Tensor, factor: int, width: int) -> torch.Tensor:
-    """``fold`` for the ``rfft2`` (…, H, W//2 + 1) of real images of that width W."""
-    rows = values.unflatten(-2, (factor, -1)).mean(-3)
+    """``fold`` for the ``rfft2`` (…, H, W//2 + 1) of real images of that width W.
+
+    Half of the aliases in a row lie in the half that is there, the others are reflections of such.
+    """
+    rows = values.unflatten(-2, (factor, -1)).sum(-3)
     coarse = width // factor
-    return _whole(rows, width).unflatten(-1, (factor, coarse)).mean(-2)[..., : coarse // 2 + 1]
+    half = coarse // 2
+    total = reduce(torch.add, [rows[..., k * coarse :][..., : half + 1] for k in range((factor + 1) // 2)])
+    if factor > 1:
+        others = [rows[..., k * coarse - half : k * coarse + 1] for k in range(1, factor // 2 + 1)]
+        total = total + _reflected(reduce(torch.add, others))
+    return total / factor**2
 
 
 def tile(values: torch.Tensor, factor: int) -> torch.Tensor:
-    """The ``fft2`` of an image with zeros put between its pixels: every alias is a copy of its own."""
-    return values.repeat(*[1] * (values.ndim - 2), factor, factor)
+    """(…, h, w) -> (…, h, factor·w), copies along the width.
+
+    ``factor`` of these on top of each other are the ``fft2`` of an image with zeros put between its pixels.
+    """
+    return values.repeat(*[1] * (values.ndim - 1), factor)
 
 
 def tile_half(values: torch.Tensor, factor: int, width: int) -> torch.Tensor:
-    """``tile`` for the ``rfft2`` of real images; ``width`` is that of the fine image."""
-    rows = _whole(values, width // factor).repeat(*[1] * (values.ndim - 1), factor)
-    return rows[..., : width // 2 + 1].repeat(*[1] * (values.ndim - 2), factor, 1)
+    """``tile`` for ``rfft2``: (…, h, w//2 + 1) -> (…, h, W//2 + 1), where W is the ``width`` of the fine image."""
+    other = values[..., 1 : (width // factor + 1) // 2]
+    return tile(torch.cat([values, _reflected(other)], -1), factor)[..., : width // 2 + 1]
 
 
-def _whole(half: torch.Tensor, width: int) -> torch.Tensor:
-    """(…, H, W//2 + 1) -> (…, H, W): the other half is its point reflection, conjugate."""
-    other = half[..., 1 : (width + 1) // 2].flip(-2, -1).roll(1, -2)
-    return torch.cat([half, other.conj()], -1)
+def _reflected(half: torch.Tensor) -> torch.Tensor:
+    """Entries at the opposite frequencies, given those of a real image at columns that do not include 0."""
+    return half.flip(-2, -1).roll(1, -2).conj()
 
 
 def wrap(wide: torch.Tensor, origin: Shape, size: Shape) -> torch.Tensor:
@@ -55,17 +67,16 @@ def wrap(wide: torch.Tensor, origin: Shape, size: Shape) -> torch.Tensor:
 
     The adjoint of circular padding. Every axis may overhang by at most one period on each side.
     """
-    for axis, start, n in zip(range(-len(size), 0), origin, size, strict=True):
-        body = wide.narrow(axis, start, min(n, wide.shape[axis] - start))
-        out = _grow(body, axis, 0, n - body.shape[axis])
-        if start:  # what lies before pixel 0 comes back at the end
-            out = out + _grow(wide.narrow(axis, 0, start), axis, n - start, 0)
-        rest = wide.shape[axis] - start - n
-        if rest > 0:  # what lies behind the last pixel comes back at the start
-            out = out + _grow(wide.narrow(axis, start + n, rest), axis, 0, n - rest)
+    for axis, before, n in zip(range(-len(size), 0), origin, size, strict=True):
+        behind = wide.shape[axis] - before - n
+        out = wide.narrow(axis, before, n + min(behind, 0))
+        if behind < 0:
+            out = torch.nn.functional.pad(out, [0, 0] * (-axis - 1) + [0, -behind])
+        elif before or behind:
+            out = out.clone()
+        if before:  # what lies before pixel 0 belongs to the end
+            out.narrow(axis, n - before, before).add_(wide.narrow(axis, 0, before))
+        if behind > 0:
+            out.narrow(axis, 0, behind).add_(wide.narrow(axis, before + n, behind))
         wide = out
     return wide
-
-
-def _grow(x: torch.Tensor, axis: int, before: int, after: int) -> torch.Tensor:
-    return torch.nn.functional.pad(x, [0, 0] * (-axis - 1) + [before, after])

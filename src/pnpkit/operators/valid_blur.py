@@ -18,6 +18,7 @@ class ValidBlur(LinearOperator):
 
     theta = {"kernel": 3}
     linear_in = ("kernel",)
+    kernel: torch.Tensor
 
     def __init__(self, kernel: torch.Tensor, shape: Shape, complex: bool = False):
         check_kernel("ValidBlur", kernel, tuple(shape))

@@ -10,11 +10,9 @@ from torch.nn import functional
 from pnpkit.errors import ShapeError, SpecError
 from pnpkit.operators.base import LinearOperator
 from pnpkit.operators.gram import Gram
-from pnpkit.operators.periodic import wrap
 from pnpkit.types import Shape
 
 CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
 class Wavelet(LinearOperator):
@@ -65,7 +63,7 @@ class Wavelet(LinearOperator):
         return self.derived("bank", compute)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        flat = torch.view_as_real(x).movedim(-1, 0).flatten(0, 2) if self.complex else x.flatten(0, 1)
+        flat = torch.view_as_real(x.resolve_conj()).movedim(-1, 0).flatten(0, 2) if self.complex else x.flatten(0, 1)
         grown = [(0, p - n) for n, p in zip(self.shape[1:], self.out_shape[1:], strict=True)]
         coarse = functional.pad(flat, [s for pair in reversed(grown) for s in pair])
         out = torch.empty_like(coarse)
@@ -78,7 +76,7 @@ class Wavelet(LinearOperator):
         return torch.complex(*out.unflatten(0, (2, -1)).unbind(0)) if self.complex else out
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        flat = torch.view_as_real(y).movedim(-1, 0).flatten(0, 2) if self.complex else y.flatten(0, 1)
+        flat = torch.view_as_real(y.resolve_conj()).movedim(-1, 0).flatten(0, 2) if self.complex else y.flatten(0, 1)
         coarse = flat[(slice(None), *self.coarse)]
         for level in reversed(range(self.depth)):
             size = [n // 2**level for n in self.out_shape[1:]]
@@ -95,10 +93,28 @@ class Wavelet(LinearOperator):
         return CONV[x.ndim - 1](padded, bank, stride=2)
 
     def _merge(self, bands: torch.Tensor) -> torch.Tensor:
-        """(N, 2^d, n/2…) -> (N, n…)."""
-        d = bands.ndim - 2
-        wide = TRANSPOSED[d](bands, self._bank(), stride=2)[:, 0]
-        return wrap(wide, (0,) * d, tuple(2 * n for n in bands.shape[2:]))
+        """(N, 2^d, n/2…) -> (N, n…): samples of each phase (even and odd places) are a convolution of the bands.
+
+        The same as a transposed convolution of stride 2, which is several times slower on a CPU.
+        """
+        d, phases = bands.ndim - 2, self._phases()
+        lead = phases.shape[-1] - 1
+        padded = functional.pad(bands, [lead, 0] * d, mode="circular") if lead else bands
+        split = CONV[d](padded, phases).unflatten(1, (2,) * d)
+        order = [0, *(a for i in range(d) for a in (1 + d + i, 1 + i))]
+        return split.permute(order).reshape(len(bands), *(2 * n for n in bands.shape[2:]))
+
+    def _phases(self) -> torch.Tensor:
+        """(2^d phases, 2^d bands, L/2, …): tap 2(L/2 − 1 − i) + r of a filter is tap i for phase r."""
+
+        def compute() -> torch.Tensor:
+            taps = self._bank()[:, 0]
+            for axis in range(1, taps.ndim):  # (band, …, L, …) -> (band, …, L/2, …, r)
+                taps = taps.unflatten(axis, (-1, 2)).flip(axis).movedim(axis + 1, -1)
+            d = taps.ndim // 2
+            return taps.flatten(1 + d).movedim(-1, 0).contiguous()
+
+        return self.derived("phases", compute)
 
     def _pull(self, g: Gram) -> Gram | None:
         return g if g.basis == "scalar" else None

@@ -72,6 +72,11 @@ class Prior(nn.Module, Component):
         """An image shape the example accepts, without batch."""
         return (1, 16, 16)
 
+    @property
+    def precision(self) -> torch.dtype | None:
+        domain = getattr(self, "domain", None)
+        return None if domain is None else domain.dtype.to_real()
+
     def misfit(self, shape: Shape, dtype: torch.dtype) -> str | None:
         """Why this prior cannot take such images, or None."""
         return None

@@ -5,6 +5,7 @@ from typing import Self
 import torch
 from pydantic import PositiveFloat
 
+from pnpkit.linalg import length
 from pnpkit.operators.gradient import Axes, Boundary
 from pnpkit.priors.base import Proximable
 from pnpkit.priors.tv import differences
@@ -33,7 +34,7 @@ class ClosedFormTV(Proximable):
         t = (self.weight * tau).reshape(-1, *[1] * (z.ndim - 1))
         delta = 4 * self.axes * t[:, None]
         g = d._forward(z)
-        size = torch.linalg.vector_norm(g, dim=1, keepdim=True) if self.isotropic else g.abs()
+        size = length(g, 1, keepdim=True) if self.isotropic else g.abs()
         return z - t * d._adjoint(g / torch.maximum(size, delta))
 
     @classmethod

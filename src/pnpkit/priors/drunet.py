@@ -24,7 +24,8 @@ class DRUNet(Denoiser):
 
         super().__init__()
         self.weights, self.channels = weights, channels
-        self.body = Network(in_channels=channels, out_channels=channels, pretrained=None, device="cpu")
+        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten; the global RNG is left alone
+            self.body = Network(in_channels=channels, out_channels=channels, pretrained=None, device="cpu")
         fill(self.body, load(weights), weights)
         self.requires_grad_(False).eval()
         self.domain = Domain((channels, None, None), torch.float32, (1e-4, 50 / 255), (0.0, 1.0))

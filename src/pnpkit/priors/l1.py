@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from pnpkit.linalg import length
 from pnpkit.operators.wavelet import Wavelet
 from pnpkit.priors.base import Proximable
 from pnpkit.types import Shape
@@ -13,7 +14,7 @@ from pnpkit.types import Shape
 
 def soft(z: torch.Tensor, threshold: torch.Tensor, group: int | None = None) -> torch.Tensor:
     """Shrink moduli by ``threshold``; with ``group``, the Euclidean norm over that axis."""
-    size = z.abs() if group is None else torch.linalg.vector_norm(z, dim=group, keepdim=True)
+    size = z.abs() if group is None else length(z, group, keepdim=True)
     if group is None and not z.is_complex():
         return torch.sign(z) * torch.relu(size - threshold)
     return z * (torch.relu(size - threshold) / torch.where(size > 0, size, torch.ones_like(size)))
@@ -37,7 +38,7 @@ class L1(Proximable):
         return soft(z, threshold, None if self.group is None else self.group + 1)
 
     def _value(self, x: torch.Tensor) -> torch.Tensor:
-        size = x.abs() if self.group is None else torch.linalg.vector_norm(x, dim=self.group + 1)
+        size = x.abs() if self.group is None else length(x, self.group + 1)
         return self.weight * size.flatten(1).sum(1)
 
     @classmethod

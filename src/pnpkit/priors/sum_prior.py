@@ -53,13 +53,21 @@ class SumPrior(Proximable):
             x = torch.where(keep, new, x)
             active = active & (change > self.tol * norm(x))
             if not bool(active.any()):
-                return x
+                return self._feasible(x, parts)
         warnings.warn(
             f"SumPrior.prox: not within {self.tol:.0e} after {self.max_iter} iterations; raise max_iter, or use pdhg, "
             "which takes the parts one by one.",
             ConvergenceWarning,
             stacklevel=2,
         )
+        return self._feasible(x, parts)
+
+    def _feasible(self, x: torch.Tensor, parts: list[torch.Tensor]) -> torch.Tensor:
+        """The average of the parts meets a constraint only up to ``tol``; the constraint's own part meets it."""
+        for prior, part in zip(self.priors, parts, strict=True):
+            if prior.has_value:
+                inside = torch.isfinite(prior._value(x)).reshape(-1, *[1] * (x.ndim - 1))
+                x = torch.where(inside, x, part)
         return x
 
     def _value(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,4 +81,4 @@ class SumPrior(Proximable):
         from pnpkit.priors.box import Box
         from pnpkit.priors.l1 import L1
 
-        return cls(priors=(L1(weight=0.3), Box(low=-0.5, high=0.8)), tol=1e-9, max_iter=5000)
+        return cls(priors=(L1(weight=0.3), Box(low=-0.5, high=0.8)), tol=1e-7, max_iter=2000)

@@ -8,7 +8,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from pnpkit.errors import ConvergenceWarning
-from pnpkit.linalg import inner
+from pnpkit.linalg import inner, length
 from pnpkit.operators.gradient import Axes, Boundary, Gradient
 from pnpkit.priors.base import Proximable
 from pnpkit.priors.l1 import L1
@@ -56,14 +56,14 @@ class TV(Proximable):
 
     def _size(self, g: torch.Tensor) -> torch.Tensor:
         """Norms whose sum is TV, (B, …), from differences (B, axes, …)."""
-        return torch.linalg.vector_norm(g, dim=1) if self.isotropic else g.abs()
+        return length(g, 1) if self.isotropic else g.abs()
 
     def _value(self, x: torch.Tensor) -> torch.Tensor:
         g = differences(x, self.axes, self.boundary)._forward(x)
         return self.weight * self._size(g).flatten(1).sum(1)
 
     def _project(self, u: torch.Tensor) -> torch.Tensor:
-        size = torch.linalg.vector_norm(u, dim=1, keepdim=True) if self.isotropic else u.abs()
+        size = length(u, 1, keepdim=True) if self.isotropic else u.abs()
         return u / size.clamp_min(1)
 
     def _prox(self, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
@@ -74,6 +74,7 @@ class TV(Proximable):
         v, t, x = u, 1.0, z
         active = torch.ones(z.shape[0], dtype=torch.bool, device=z.device)
         gap = torch.full_like(tau, torch.inf)
+        tol = max(self.tol, 100 * torch.finfo(tau.dtype).eps)  # a smaller gap is rounding
         for k in range(self.max_iter):
             step = d._forward(z - w * d._adjoint(v)) / (4 * self.axes * wide)
             new = self._project(v + step)
@@ -83,12 +84,12 @@ class TV(Proximable):
             u, t = torch.where(keep, new, u), t_new
             if k % 10 == 9 or k == self.max_iter - 1:
                 x, gap = self._primal(d, z, u, w)
-                active = active & (gap > self.tol)
+                active = active & (gap > tol)
                 if not bool(active.any()):
                     break
-        if bool((gap > 100 * self.tol).any()):
+        if bool((gap > 100 * tol).any()):
             warnings.warn(
-                f"TV.prox: duality gap {float(gap.max()):.1e} after {self.max_iter} iterations, wanted {self.tol:.1e}; "
+                f"TV.prox: duality gap {float(gap.max()):.1e} after {self.max_iter} iterations, wanted {tol:.1e}; "
                 "raise max_iter.",
                 ConvergenceWarning,
                 stacklevel=2,

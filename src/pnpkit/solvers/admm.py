@@ -39,6 +39,7 @@ class ADMM(Solver):
     lam: PositiveFloat = 0.23
 
     needs = {"operator": ("linear",), "prior": ("prox|denoise",), "likelihood": ("gaussian",)}
+    scheduled = True
     minimises = True
 
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> ADMMState:

@@ -141,14 +141,16 @@ def iterate(
     if sentences := missing(solver, problem, prior):
         raise CapabilityError(" ".join(sentences))
     _check_x0(problem, x0)
+    if solver.n_steps < 1:
+        raise SpecError(f"{type(solver).__name__}: n_steps must be at least 1, given {solver.n_steps}.")
     now = _first(solver.init(problem, prior, rng, x0)) if start is None else start
     while now.k + 1 < solver.n_steps and not now.done:
         state, info = solver.step(problem, prior, now.state, now.k + 1, rng)
         now = _next(now, state, info, solver.tol)
         if not bool(now.finite.any()):
             raise DivergedError(
-                f"{type(solver).__name__} diverged at step {now.k}: every sample left the finite range. Use a smaller step "
-                "or a stronger data weight; the last finite iterate is in the error's .x.",
+                f"{type(solver).__name__} diverged at step {now.k}: every sample left the finite range. Use a smaller "
+                "step or a stronger data weight; the last finite iterate is in the error's .x.",
                 x=now.x,
                 step=now.k,
             )

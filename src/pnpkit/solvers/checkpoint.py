@@ -59,8 +59,8 @@ class Checkpoint:
         tensors, header = unpack(self.path)
         if header.get("run") != self.run:
             raise DataError(
-                f"{self.path} is a checkpoint of another run (other data, operator, prior, solver, seed, start or version). "
-                "Delete it or give another checkpoint path."
+                f"{self.path} is a checkpoint of another run (other data, operator, prior, solver, seed, start or "
+                "version). Delete it or give another checkpoint path."
             )
         template = init()
         rng.set_state(tensors["random"])

@@ -21,7 +21,7 @@ class APGState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormTVAPG(Solver):
-    """x+ = P_{γ}(v − γ·∇nll(v)) with FISTA's momentum, P the closed form of ``ClosedFormTV`` (TCI 2025, vol. 11, 1217–1228).
+    """x+ = P_γ(v − γ·∇nll(v)) with FISTA's momentum, P that of ``ClosedFormTV`` (TCI 2025, vol. 11, 1217–1228).
 
     γ = relative_step/L, so TV's step is τ = γ·weight. Nothing inside iterates, at a price: the fixed point is the
     minimiser of nll + weight·TV smoothed over 4·d·τ grey values (d axes), so its error shrinks like γ while the

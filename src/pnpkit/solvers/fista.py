@@ -54,7 +54,7 @@ class FISTA(Solver):
         new, z, step, _ = forward_backward(problem, v, zv, step, prior, self.sigma)
         momentum, t, back = accelerated(x, v, new, t, self.restart)
         info = {"restart": back.to(t.dtype)}
-        if z is None:
+        if z is None or zx is None:
             return FISTAState(new, new + expand(momentum, x) * (new - x), t, step, None, None), info
         zv = z + expand(momentum, z) * (z - zx)
         inside = problem.likelihood.feasible(zv)

@@ -36,6 +36,7 @@ class HQS(Solver):
     lam: PositiveFloat = 0.23
 
     needs = {"operator": ("linear",), "prior": ("prox|denoise",), "likelihood": ("gaussian",)}
+    scheduled = True
 
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> HQSState:
         end = float(noise_level(problem).min()) if self.sigma_end is None else self.sigma_end

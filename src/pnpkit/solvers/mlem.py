@@ -66,7 +66,8 @@ class MLEM(Solver):
         x, sensitivities = state
         part, sensitivity = self._part(problem, k % self.subsets), sensitivities[k % self.subsets]
         operator: Any = part.operator
-        rate = part.likelihood.rate(operator(x))
+        likelihood: Any = part.likelihood
+        rate = likelihood.rate(operator(x))
         ratio = torch.where(part.y > 0, part.y / rate, 0)
         seen = sensitivity > 0
         # Engines' rounding may give small negatives; x stays ≥ 0 as EM's does.

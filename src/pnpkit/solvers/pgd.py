@@ -19,7 +19,7 @@ class PGDState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Solver):
-    """x+ = prox_{γh}(x − γ·∇nll(x)) (Combettes & Wajs 2005, eq. 3.4 with unit relaxation), any operator and noise model.
+    """x+ = prox_{γh}(x − γ·∇nll(x)) (Combettes & Wajs 2005, eq. 3.4): any operator and noise model.
 
     With a Proximable it minimises nll + h (linear operators). With a denoiser it is PnP-PGD, x+ = D(x − γ·∇nll(x),
     sigma) (Kamilov, Mansour & Wohlberg 2017), whose strength does not follow γ.

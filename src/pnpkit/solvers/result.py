@@ -60,7 +60,8 @@ class Result:
             tensors |= {f"spec.{k}": v for k, v in _encode_part(part)[1].items()}
         header = {
             "format": FORMAT, "spec": self.spec, "steps": self.steps, "stopped": self.stopped, "seconds": self.seconds,
-            "calls": self.calls, "seed": self.seed, "scale": self.scale, "notes": self.notes, "numpy": isinstance(self.x, np.ndarray),
+            "calls": self.calls, "seed": self.seed, "scale": self.scale, "notes": self.notes,
+            "numpy": isinstance(self.x, np.ndarray),
         }  # fmt: skip
         plain, metadata = pack(tensors, header)
         save_file(plain, str(path), metadata)
@@ -95,14 +96,13 @@ class Result:
 def stacked(infos: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """{name: (steps, B)}; a step that did not report a name leaves NaN."""
     names = dict.fromkeys(n for info in infos for n in info)
-    rows = {
-        n: [torch.as_tensor(info[n]).detach().cpu().double() if n in info else None for info in infos] for n in names
-    }
-    width = {n: next(v for v in row if v is not None) for n, row in rows.items()}
-    return {
-        n: torch.stack([torch.full_like(width[n], torch.nan) if v is None else v for v in row])
-        for n, row in rows.items()
-    }
+    return {n: _column([info.get(n) for info in infos]) for n in names}
+
+
+def _column(values: list[torch.Tensor | None]) -> torch.Tensor:
+    rows = [None if v is None else torch.as_tensor(v).detach().cpu().double() for v in values]
+    blank = torch.full_like(next(r for r in rows if r is not None), torch.nan)
+    return torch.stack([blank if r is None else r for r in rows])
 
 
 def _encode_part(part: Any) -> tuple[Any, dict[str, torch.Tensor]]:

@@ -5,8 +5,7 @@ parties' included; ``assert_conforms(component)`` runs it on one object in a tes
 cannot meet a check says so in ``expected_failures = {check name: reason}``, which is a strict xfail.
 """
 
-from pnpkit.testing import (
-    # importing them registers their checks
+from pnpkit.testing import (  # noqa: F401  (importing them registers their checks)
     checks_functions,
     checks_likelihoods,
     checks_linear,
@@ -14,6 +13,7 @@ from pnpkit.testing import (
     checks_operators,
     checks_priors,
     checks_proximable,
+    checks_solutions,
     checks_solvers,
     checks_theta,
 )

@@ -161,7 +161,9 @@ def check_metric_orders_quality(function: Callable) -> None:
     expect(one_way, f"{function.__name__} goes {[s.tolist() for s in scores]} with growing noise: not monotone")
     perfect, best = _score(function, truth.clone(), truth), scores[0]
     better = perfect >= best if bool((steps < 0).all()) else perfect <= best
-    expect(bool(better.all()), f"{function.__name__} of a perfect image is {perfect.tolist()}, worse than {best.tolist()}")
+    expect(
+        bool(better.all()), f"{function.__name__} of a perfect image is {perfect.tolist()}, worse than {best.tolist()}"
+    )
 
 
 # --- readers ---
@@ -171,7 +173,9 @@ def check_metric_orders_quality(function: Callable) -> None:
 def check_bad_file_is_a_data_error(function: Callable) -> None:
     """Missing, empty, truncated and foreign files, and folders, are DataErrors that name the file."""
     with tempfile.TemporaryDirectory() as folder:
-        suffix = {"read_image": ".png", "read_hdf5": ".h5"}.get(function.__name__, "." + function.__name__.split("_")[-1])
+        suffix = {"read_image": ".png", "read_hdf5": ".h5"}.get(
+            function.__name__, "." + function.__name__.split("_")[-1]
+        )
         files = {name: Path(folder) / f"{name}{suffix}" for name in ("missing", "empty", "foreign", "folder")}
         files["empty"].touch()
         files["foreign"].write_bytes(b"\x00\x01 this is no such file \xff" * 7)
@@ -181,4 +185,7 @@ def check_bad_file_is_a_data_error(function: Callable) -> None:
             try:
                 function(path, None)
             except PnpkitError as error:
-                expect(label in str(error) or isinstance(error, CapabilityError), f"the message does not name the file: {error}")
+                expect(
+                    label in str(error) or isinstance(error, CapabilityError),
+                    f"the message does not name the file: {error}",
+                )

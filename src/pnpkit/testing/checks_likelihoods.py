@@ -27,7 +27,10 @@ def check_likelihood_shapes(likelihood: Likelihood) -> None:
     z, y = likelihood_data(likelihood)
     with untouched("a call", z, y):
         nll, grad, sample = likelihood.nll(z, y), likelihood.grad(z, y), likelihood.sample(z, generator())
-    expect(nll.shape == z.shape[:1], f"nll has shape {tuple(nll.shape)}, expected {tuple(z.shape[:1])}: one value per sample")
+    expect(
+        nll.shape == z.shape[:1],
+        f"nll has shape {tuple(nll.shape)}, expected {tuple(z.shape[:1])}: one value per sample",
+    )
     for what, value in (("grad", grad), ("sample", sample)):
         same = (value.shape, value.dtype) == (z.shape, z.dtype)
         expect(same, f"{what} is {tuple(value.shape)} {value.dtype}, expected {tuple(z.shape)} {z.dtype}")
@@ -89,7 +92,10 @@ def check_likelihood_samples(likelihood: Likelihood) -> None:
     curvature = ((wide.grad(many + h, y) - wide.grad(many - h, y)).flatten(1) / (2 * h).flatten(1)).mean(0)
     spread = g.square().std(0) / n**0.5
     worst = float(((g.square().mean(0) - curvature).abs() / spread).max())
-    expect(worst <= 6, f"E[grad²] is {worst:.1f} standard errors from E[nll'']: the noise has another variance than nll says")
+    expect(
+        worst <= 6,
+        f"E[grad²] is {worst:.1f} standard errors from E[nll'']: the noise has another variance than nll says",
+    )
 
 
 @check("likelihoods", Likelihood)

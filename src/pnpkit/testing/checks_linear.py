@@ -76,7 +76,10 @@ def _expect_adjoint(o: LinearOperator, x: torch.Tensor, y: torch.Tensor) -> None
     for part, gap in gaps.items():
         error = float((gap.abs() / size).max())
         rtol = tolerance(o.dtype)
-        expect(error <= rtol, f"{part}⟨Ax, y⟩ − ⟨x, A^H y⟩ is {error:.1e} of ‖Ax‖‖y‖ in {o.dtype}, expected at most {rtol:.0e}")
+        expect(
+            error <= rtol,
+            f"{part}⟨Ax, y⟩ − ⟨x, A^H y⟩ is {error:.1e} of ‖Ax‖‖y‖ in {o.dtype}, expected at most {rtol:.0e}",
+        )
 
 
 @check("operators", LinearOperator)
@@ -123,7 +126,9 @@ def _expect_gram_shape(claim: Gram, acts_on: torch.Tensor, what: str) -> None:
     v = claim.values
     if claim.basis != "scalar":
         fits = v.ndim == acts_on.ndim and v.shape[0] in (1, acts_on.shape[0])
-        expect(fits, f"{what}: values are {tuple(v.shape)}, expected (1 or B, …) with the rank of {tuple(acts_on.shape)}")
+        expect(
+            fits, f"{what}: values are {tuple(v.shape)}, expected (1 or B, …) with the rank of {tuple(acts_on.shape)}"
+        )
 
 
 @check("operators", LinearOperator)
@@ -188,7 +193,9 @@ def check_prox_step_forms(op: LinearOperator) -> None:
     for i, single in enumerate(singles(op)):
         zi, yi = z[i : i + 1], y[i : i + 1]
         for label, t in (("number", float(tau[i])), ("0-d tensor", tau[i]), ("(1,) tensor", tau[i : i + 1])):
-            expect_close(single.prox_l2(zi, yi, t), whole[i : i + 1], rtol, f"prox_l2 with tau as a {label}, sample {i}")
+            expect_close(
+                single.prox_l2(zi, yi, t), whole[i : i + 1], rtol, f"prox_l2 with tau as a {label}, sample {i}"
+            )
     expect_close(op.prox_l2(z, y, 0.0), z, tolerance(op.dtype), "prox_l2 at tau = 0")
     expect_raises(SpecError, lambda: op.prox_l2(z, y, -1.0), "prox_l2 at tau = −1")
     expect_raises(SpecError, lambda: op.prox_l2(z, y, float("inf")), "prox_l2 at tau = ∞")
@@ -220,10 +227,15 @@ def check_pinv(op: LinearOperator) -> None:
     back = o.pinv(ax)
     expect_close(o(back), ax, 1e-5, "A pinv(A x) against A x")
     cross = (inner(x - back, back).abs() / (norm(x) * norm(back)).clamp_min(1e-30)).max()
-    expect(float(cross) <= 1e-4, f"x − pinv(A x) has a cosine of {float(cross):.1e} with pinv(A x): not the minimum norm")
+    expect(
+        float(cross) <= 1e-4, f"x − pinv(A x) has a cosine of {float(cross):.1e} with pinv(A x): not the minimum norm"
+    )
     least = o.pinv(y)
     left = norm(o.adjoint(o(least) - y)) / (torch.as_tensor(o.norm()) * norm(y)).clamp_min(1e-300)
-    expect(float(left.max()) <= 1e-5, f"pinv(y) is not a least-squares solution: gradient {float(left.max()):.1e}, relative")
+    expect(
+        float(left.max()) <= 1e-5,
+        f"pinv(y) is not a least-squares solution: gradient {float(left.max()):.1e}, relative",
+    )
     expect_close(o.pinv(o(least)), least, 1e-3, "pinv(A pinv(y)) against pinv(y)")
     expect(bool((o.pinv(0 * y) == 0).all()), "pinv(0) is not zero")
 
@@ -313,7 +325,9 @@ def check_stack(op: LinearOperator) -> None:
     expect_same(both.join(parts), both(x), "join(split(y))")
     one, two = measurement(op), measurement(op, seed=3)
     flat = both.join((one, two))
-    expect_close(both.adjoint(flat), op.adjoint(one) + op.adjoint(two), 3 * tolerance(op.dtype), "adjoint of Stack((A, A))")
+    expect_close(
+        both.adjoint(flat), op.adjoint(one) + op.adjoint(two), 3 * tolerance(op.dtype), "adjoint of Stack((A, A))"
+    )
     prox = both.prox_l2(x, flat, taus(op))
     expect_close(prox, op.prox_l2(x, (one + two) / 2, 2 * taus(op)), 3 * solve_rtol(op), "prox_l2 of Stack((A, A))")
     expect_close(torch.as_tensor(both.norm()), 2**0.5 * torch.as_tensor(op.norm()), 5e-3, "norm of Stack((A, A))")

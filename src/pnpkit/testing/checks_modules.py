@@ -88,6 +88,9 @@ def check_spec_round_trip(component: nn.Module) -> None:
     expect(again.spec == component.spec, "spec differs after a round trip")  # type: ignore[attr-defined]
     before = probes.exercise(component)
     probes.expect_same_results(probes.exercise(again), before, _rtol(component), "after a round trip")
+    wide = double(component)
+    before, after = (probes.exercise(c, torch.float64) for c in (wide, rebuilt(wide)))
+    probes.expect_same_results(after, before, _rtol(wide), "after a round trip in float64")
 
 
 @_everywhere(*MODULES)

@@ -33,7 +33,9 @@ def check_declaration(op: Operator) -> None:
     for what, shape in (("in_shape", op.in_shape), ("out_shape", op.out_shape)):
         good = isinstance(shape, tuple) and all(isinstance(n, int) and n > 0 for n in shape)
         expect(good, f"{what} is {shape!r}, expected a tuple of positive sizes without the batch")
-    expect(op.linear == isinstance(op, LinearOperator), f"linear = {op.linear}, but it is {type(op).__mro__[1].__name__}")
+    expect(
+        op.linear == isinstance(op, LinearOperator), f"linear = {op.linear}, but it is {type(op).__mro__[1].__name__}"
+    )
     for name, rank in op.theta.items():
         value = op._get(name)
         expect(value.ndim in (rank, rank + 1), f"theta {name!r} has event rank {rank} but shape {tuple(value.shape)}")
@@ -229,7 +231,10 @@ def check_initial(op: Operator) -> None:
         x = op.initial(y, generator(5, op.device))
     expect_same(op.initial(y, generator(5, op.device)), x, "initial from equal generators")
     wanted = (batch(op), *op.in_shape)
-    expect(x.shape == wanted and x.dtype == op.in_dtype, f"initial is {tuple(x.shape)} {x.dtype}, expected {wanted} {op.in_dtype}")
+    expect(
+        x.shape == wanted and x.dtype == op.in_dtype,
+        f"initial is {tuple(x.shape)} {x.dtype}, expected {wanted} {op.in_dtype}",
+    )
     if not isinstance(op, LinearOperator):
         return
     left, size = inner(op(x) - y, op(x) - y), inner(y, y)
@@ -260,9 +265,7 @@ def check_composition_with_identity(op: Operator) -> None:
             expect_equal_operators(both, op, label)
 
 
-def expect_equal_operators(
-    given: LinearOperator, wanted: LinearOperator, label: str, structure: bool = True
-) -> None:
+def expect_equal_operators(given: LinearOperator, wanted: LinearOperator, label: str, structure: bool = True) -> None:
     """Same adjoint, normal, prox, pseudo-inverse and norm, and (``structure``) no closed form lost."""
     x, v, tau, rtol = image(wanted), measurement(wanted), taus(wanted), tolerance(wanted.dtype)
     y = wanted(x)

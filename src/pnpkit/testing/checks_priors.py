@@ -60,7 +60,9 @@ def check_sigma_range_enforced(prior: Denoiser) -> None:
     expect(0 <= low <= high, f"sigma_range is {prior.domain.sigma_range}, expected 0 ≤ low ≤ high")
     bad = [0.0, -0.1, float("nan")] + ([low / 2] if low > 0 else []) + ([high * 2] if high < float("inf") else [])
     for sigma in bad:
-        expect_raises(CapabilityError, lambda s=sigma: prior(x, s), f"sigma = {sigma:g} with the range [{low:g}, {high:g}]")
+        expect_raises(
+            CapabilityError, lambda s=sigma: prior(x, s), f"sigma = {sigma:g} with the range [{low:g}, {high:g}]"
+        )
     for sigma in (low / 2, (low + min(high, 1)) / 2, 2 * high):
         fitted = prior.fit_sigma(sigma)
         expect(low <= fitted <= high, f"fit_sigma({sigma:g}) = {fitted:g} is outside [{low:g}, {high:g}]")
@@ -74,7 +76,9 @@ def check_sigma_matters(prior: Denoiser) -> None:
         raise Skip("made for one noise level")
     x = prior_images(prior, 1)
     gap = relative_error(prior(x, float(s.min())), prior(x, float(s.max())))
-    expect(gap > 1e-3, f"D(x, {float(s.min()):g}) and D(x, {float(s.max()):g}) differ by {gap:.1e} only: sigma is ignored")
+    expect(
+        gap > 1e-3, f"D(x, {float(s.min()):g}) and D(x, {float(s.max()):g}) differ by {gap:.1e} only: sigma is ignored"
+    )
 
 
 @check("priors", Denoiser)
@@ -105,7 +109,9 @@ def check_denoiser_batch_independence(prior: Denoiser) -> None:
     x = x * torch.tensor([1.0, 0.3, 0.7], dtype=s.dtype).reshape(-1, *[1] * (x.ndim - 1))
     whole = prior(x, s)
     for i in range(3):
-        expect_close(whole[i : i + 1], prior(x[i : i + 1], s[i : i + 1]), _rtol(x), f"image {i} of a batch against alone")
+        expect_close(
+            whole[i : i + 1], prior(x[i : i + 1], s[i : i + 1]), _rtol(x), f"image {i} of a batch against alone"
+        )
     order = torch.tensor([2, 0, 1])
     expect_close(prior(x[order], s[order]), whole[order], _rtol(x), "batch in another order")
 
@@ -129,7 +135,10 @@ def check_reduces_noise(prior: Denoiser) -> None:
         before = float((noisy - x0).abs().square().mean().sqrt())
         after = float((prior(noisy, sigma) - x0).abs().square().mean().sqrt())
         limit = factor * before
-        expect(after < limit, f"at sigma {sigma:.3g} the error went from {before:.3g} to {after:.3g}, expected < {limit:.3g}")
+        expect(
+            after < limit,
+            f"at sigma {sigma:.3g} the error went from {before:.3g} to {after:.3g}, expected < {limit:.3g}",
+        )
 
 
 def _clean(prior: Denoiser) -> torch.Tensor:
@@ -168,7 +177,9 @@ def check_denoiser_gradient(prior: Denoiser) -> None:
 
 def _draws(prior: Denoiser | PosteriorDenoiser, model: tuple[torch.Tensor, torch.Tensor], n: int) -> torch.Tensor:
     mean, covariance = (t.to(torch.float64) for t in model)
-    root = torch.linalg.cholesky(covariance + 1e-9 * covariance.diagonal().max() * torch.eye(len(covariance)).to(covariance))
+    root = torch.linalg.cholesky(
+        covariance + 1e-9 * covariance.diagonal().max() * torch.eye(len(covariance)).to(covariance)
+    )
     flat = torch.randn(n, len(covariance), dtype=torch.float64, generator=generator(18)) @ root.T
     return (mean + flat.reshape(n, *mean.shape)).to(prior.domain.dtype)
 
@@ -235,6 +246,10 @@ def check_posterior_mean_on_gaussian_data(prior: PosteriorDenoiser) -> None:
     for sigma in sigmas(wide).tolist():
         eye = torch.eye(len(covariance), dtype=torch.float64)
         precision = torch.linalg.inv(covariance) + eye / sigma**2 + a.T @ a / noise**2
-        right = torch.linalg.solve(covariance, mean.flatten()) + x.flatten(1) / sigma**2 + problem.y.flatten(1) @ a / noise**2
+        right = (
+            torch.linalg.solve(covariance, mean.flatten())
+            + x.flatten(1) / sigma**2
+            + problem.y.flatten(1) @ a / noise**2
+        )
         wanted = torch.linalg.solve(precision, right.T).T.reshape(x.shape)
         expect_close(wide(x, sigma, problem), wanted, 1e-5, f"E[x0 | x_t, y] at sigma {sigma:.3g}")

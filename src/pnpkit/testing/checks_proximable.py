@@ -8,7 +8,16 @@ from pnpkit.errors import ShapeError, SpecError
 from pnpkit.linalg import expand, inner
 from pnpkit.priors.base import Proximable
 from pnpkit.testing.core import Skip, check
-from pnpkit.testing.measure import double, expect, expect_close, expect_raises, randn, relative_error, tolerance, untouched
+from pnpkit.testing.measure import (
+    double,
+    expect,
+    expect_close,
+    expect_raises,
+    randn,
+    relative_error,
+    tolerance,
+    untouched,
+)
 from pnpkit.testing.probes import in_precision, prior_dtype, prior_images
 
 TAUS = (0.01, 0.05, 0.2)
@@ -34,13 +43,20 @@ def check_prox_shape(prior: Proximable) -> None:
     t = _tau(z)
     with untouched("prox(z, tau)", z, t):
         x = prior.prox(z, t)
-    expect((x.shape, x.dtype) == (z.shape, z.dtype), f"prox is {tuple(x.shape)} {x.dtype}, expected {tuple(z.shape)} {z.dtype}")
+    expect(
+        (x.shape, x.dtype) == (z.shape, z.dtype),
+        f"prox is {tuple(x.shape)} {x.dtype}, expected {tuple(z.shape)} {z.dtype}",
+    )
     expect(bool(torch.isfinite(x.abs()).all()), "prox(z, tau) is not finite for a finite z")
-    expect(x.untyped_storage().data_ptr() != z.untyped_storage().data_ptr(), "prox(z) is a view of z; return a new tensor")
+    expect(
+        x.untyped_storage().data_ptr() != z.untyped_storage().data_ptr(), "prox(z) is a view of z; return a new tensor"
+    )
     if prior.has_value:
         with untouched("value(x)", x):
             h = prior.value(x)
-        expect(h.shape == z.shape[:1], f"value has shape {tuple(h.shape)}, expected {tuple(z.shape[:1])}: one per sample")
+        expect(
+            h.shape == z.shape[:1], f"value has shape {tuple(h.shape)}, expected {tuple(z.shape[:1])}: one per sample"
+        )
         expect(bool(torch.isfinite(h).all()), "value(prox(z, tau)) is not finite")
 
 
@@ -75,7 +91,9 @@ def check_prox_beats_perturbations(prior: Proximable) -> None:
     for label, other in _competitors(wide, x, z, t):
         gain = (least - _objective(wide, other, z, t)) / scale
         worst = float(gain.max())
-        expect(worst <= 1e-4, f"prox is beaten by {label}: objective lower by {worst:.1e} of its decrease, expected ≤ 1e-4")
+        expect(
+            worst <= 1e-4, f"prox is beaten by {label}: objective lower by {worst:.1e} of its decrease, expected ≤ 1e-4"
+        )
 
 
 def _objective(prior: Proximable, x: torch.Tensor, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -88,7 +106,9 @@ def _scale(prior: Proximable, x: torch.Tensor, z: torch.Tensor, t: torch.Tensor)
     return torch.where(size > 0, size, inner(z, z)).clamp_min(1e-30)
 
 
-def _competitors(prior: Proximable, x: torch.Tensor, z: torch.Tensor, t: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+def _competitors(
+    prior: Proximable, x: torch.Tensor, z: torch.Tensor, t: torch.Tensor
+) -> Iterator[tuple[str, torch.Tensor]]:
     size = (inner(x - z, x - z) + 1e-6 * inner(z, z)).sqrt()
     for seed in range(4):
         d = randn(x.shape, x.dtype, 80 + seed)
@@ -118,7 +138,9 @@ def check_prox_firmly_nonexpansive(prior: Proximable) -> None:
         b = a + size * randn(a.shape, a.dtype, seed) * a.abs().square().mean().sqrt()
         d = wide.prox(a, _tau(a)) - wide.prox(b, _tau(a))
         excess = (inner(d, d) - inner(d, a - b)) / inner(a - b, a - b)
-        expect(float(excess.max()) <= 1e-4, f"‖Pa − Pb‖² exceeds ⟨Pa − Pb, a − b⟩ by {float(excess.max()):.1e} of ‖a − b‖²")
+        expect(
+            float(excess.max()) <= 1e-4, f"‖Pa − Pb‖² exceeds ⟨Pa − Pb, a − b⟩ by {float(excess.max()):.1e} of ‖a − b‖²"
+        )
 
 
 @check("priors", Proximable)
@@ -142,7 +164,10 @@ def check_prox_uses_weight(prior: Proximable) -> None:
     z = prior_images(prior)
     x = heavy.prox(z, _tau(z))
     expect_close(x, prior.prox(z, _tau(z, 3.0)), 1e-3, "prox with 3 times the weight against 3 times tau")
-    expect(relative_error(x, prior.prox(z, _tau(z))) > 1e-4, "prox with 3 times the weight is the same: the weight is ignored")
+    expect(
+        relative_error(x, prior.prox(z, _tau(z))) > 1e-4,
+        "prox with 3 times the weight is the same: the weight is ignored",
+    )
     if prior.has_value:
         expect_close(heavy.value(z), 3.0 * prior.value(z), _rtol(z), "value with 3 times the weight")
 
@@ -173,5 +198,3 @@ def check_terms(prior: Proximable) -> None:
     finite = torch.isfinite(prior.value(z))
     expect_close(total[finite], prior.value(z)[finite], _rtol(z), "sum of terms against value")  # type: ignore[index]
     expect(bool((torch.isfinite(total) == finite).all()), "the terms are finite where value is not, or the reverse")  # type: ignore[arg-type]
-
-

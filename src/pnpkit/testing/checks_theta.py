@@ -95,7 +95,7 @@ def _sample_calls(op: Operator, many: Operator, x: torch.Tensor, v: torch.Tensor
 @check("operators", Operator)
 def check_select_and_repeat(op: Operator) -> None:
     """Parameters per sample follow a slice of the batch and its repetition."""
-    many, each = _per_sample(op, 3)
+    many, _ = _per_sample(op, 3)
     x, rtol = image(op, n=3), tolerance(op.dtype)
     expect_close(many.select(slice(1, 3))(x[1:]), many(x)[1:], 3 * rtol, "select(1:3)")
     twice = many.repeat(2)(x.repeat_interleave(2, 0))
@@ -110,7 +110,9 @@ def check_theta_gradients(op: Operator) -> None:
     for name, value in _thetas(wide).items():
         direction = _direction(value)
         for label, function in _theta_functions(wide):
-            _expect_theta_gradient(lambda t, f=function, n=name: f(wide.at(**{n: t})), value, direction, f"{label} in {name!r}")
+            _expect_theta_gradient(
+                lambda t, f=function, n=name: f(wide.at(**{n: t})), value, direction, f"{label} in {name!r}"
+            )
 
 
 def _direction(value: torch.Tensor) -> torch.Tensor:

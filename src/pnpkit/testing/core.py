@@ -23,7 +23,7 @@ class ConformanceError(AssertionError):
     """A component breaks its contract; the message says what was expected and what was measured."""
 
 
-class Skip(Exception):  # noqa: N818  (not an error)
+class Skip(Exception):
     """A check does not apply to this component, for the reason given."""
 
 
@@ -94,7 +94,7 @@ def run_checks(
     only: Sequence[str] = (),  # names of checks; all when empty
 ) -> list[Outcome]:
     """Run every check that applies, in order; never raises for what a component does."""
-    kind = kind or component.kind
+    kind = str(kind or component.kind)
     if unknown := sorted(set(only) - set(check_names(kind))):
         raise RegistryError(f"No check of {kind} is called {unknown[0]!r}.{suggest(unknown[0], check_names(kind))}")
     if inspect.isclass(component):
@@ -145,11 +145,7 @@ def selected(names: Sequence[str] = (), kind: str | None = None) -> list[tuple[s
         return everything
     found: list[tuple[str, str]] = []
     for name in names:
-        hits = [
-            (k, n)
-            for k, n in everything
-            if name in (n, f"{k}/{n}") or _plain(name) in _providers(k, n)
-        ]
+        hits = [(k, n) for k, n in everything if name in (n, f"{k}/{n}") or _plain(name) in _providers(k, n)]
         if not hits:
             known = {n for _, n in everything} | {p for k, n in everything for p in _providers(k, n)}
             raise RegistryError(f"Nothing is called {name!r}.{suggest(name, known)}")

@@ -76,7 +76,7 @@ def _gap(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).abs().max()) if a.numel() else 0.0
 
 
-def expect_raises(errors: type | tuple[type, ...], call: Callable[[], Any], what: str) -> None:
+def expect_raises(errors: type[Exception] | tuple[type[Exception], ...], call: Callable[[], Any], what: str) -> None:
     names = " or ".join(e.__name__ for e in (errors if isinstance(errors, tuple) else (errors,)))
     try:
         call()
@@ -188,7 +188,10 @@ def _assembled(value: Any, classes: dict[str, type]) -> Any:
     if isinstance(value, Mapping):
         value = {k: _assembled(v, classes) for k, v in value.items()}
         cls = classes.get(str(value.get("name")))
-        return value if cls is None else cls(**{k: v for k, v in value.items() if k != "name"})
+        if cls is None:
+            return value
+        built = cls(**{k: v for k, v in value.items() if k not in ("name", "precision")})
+        return registry.in_precision(built, value["precision"]) if "precision" in value else built
     return [_assembled(v, classes) for v in value] if isinstance(value, list) else value
 
 

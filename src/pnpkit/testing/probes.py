@@ -137,7 +137,7 @@ def _(op: LinearOperator, precision: torch.dtype | None = None) -> Results:
 def prior_images(prior: Any, n: int = 3, seed: int = 5, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Smooth-plus-noise images in the prior's nominal range, (n, *example_shape)."""
     dtype = dtype or prior_dtype(prior)
-    low, high = getattr(prior, "domain", None) and prior.domain.value_range or (-1.0, 1.0)
+    low, high = (getattr(prior, "domain", None) and prior.domain.value_range) or (-1.0, 1.0)
     x = randn((n, *prior.example_shape), dtype, seed)
     x = x.cumsum(-1) / x.shape[-1] ** 0.5 + 0.1 * randn(x.shape, dtype, seed + 1)
     return (low + high) / 2 + 0.25 * (high - low) * x

@@ -123,8 +123,16 @@ def test_the_callers_tensor_is_not_written(operator, y):
         ({"noise": "gausian"}, Exception, "Did you mean 'gaussian'"),
         ({"noise": pk.Gaussian(0.1), "prior": "tvv"}, Exception, "Did you mean 'tv'"),
         ({"noise": pk.Gaussian(0.1), "solver": {"name": "fista", "max_itre": 3}}, SpecError, "max_itre"),
-        ({"noise": pk.Gaussian(0.1), "solver": "red", "prior": {"name": "tv", "weight": 1.0}}, CapabilityError, "denoise"),
-        ({"noise": pk.Gaussian(0.1), "solver": "cg", "prior": {"name": "tv", "weight": 1.0}}, CapabilityError, "no prior"),
+        (
+            {"noise": pk.Gaussian(0.1), "solver": "red", "prior": {"name": "tv", "weight": 1.0}},
+            CapabilityError,
+            "denoise",
+        ),
+        (
+            {"noise": pk.Gaussian(0.1), "solver": "cg", "prior": {"name": "tv", "weight": 1.0}},
+            CapabilityError,
+            "no prior",
+        ),
         ({"noise": pk.Poisson(), "solver": "cg"}, CapabilityError, "likelihood"),
         ({"noise": pk.Gaussian(0.1), "prior": [Shrink()]}, SpecError, "proximable"),
     ],

@@ -73,7 +73,9 @@ def test_heldout_prefers_the_smooth_answer(rng):
 
     p = Problem(Identity(shape=(1, 32, 32)), Gaussian(0.2), 1 + 0.2 * torch.randn(1, 1, 32, 32, generator=rng))
     d = Gradient(shape=(1, 32, 32), boundary="circular")
-    choice = tuning.choose_weight(p, lambda w: Tikhonov(weight=w, operator=d), FISTA(n_steps=200), [1e-3, 1.0, 300.0], "heldout", fraction=0.3)
+    choice = tuning.choose_weight(
+        p, lambda w: Tikhonov(weight=w, operator=d), FISTA(n_steps=200), [1e-3, 1.0, 300.0], "heldout", fraction=0.3
+    )
     assert choice.weight == 300.0
 
 

@@ -34,7 +34,7 @@ _MODULES = (
     "testing", "registry", "spec", "tuning",
 )  # fmt: skip
 
-__all__ = [*_PUBLIC, *_MODULES, "__version__"]  # noqa: PLE0604
+__all__ = [*_PUBLIC, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str):

@@ -10,7 +10,9 @@ from rich.markup import escape
 
 from pnpkit.errors import PnpkitError
 
-EXIT_CODES = "Exit codes: 0 done, 1 a check failed, 2 bad input, 3 the parts cannot work together, 4 diverged, 130 interrupted."
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 a check failed, 2 bad input, 3 the parts cannot work together, 4 diverged, 130 interrupted."
+)
 
 app = typer.Typer(
     help=f"Plug-and-play imaging inverse problems: any operator × prior × solver.\n\n{EXIT_CODES}",
@@ -35,7 +37,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command("list")
 def list_(
     kind: Annotated[Optional[str], typer.Argument(help="operators, priors, solvers, makers, metrics, …")] = None,  # noqa: UP045
-    fits: Annotated[bool, typer.Option("--fits", help="Which prior × solver works for an operator, and why not.")] = False,
+    fits: Annotated[
+        bool, typer.Option("--fits", help="Which prior × solver works for an operator, and why not.")
+    ] = False,
     operator: Annotated[str, typer.Option(help="The operator of --fits.")] = "blur",
     noise: Annotated[str, typer.Option(help="The likelihood of --fits.")] = "gaussian",
 ) -> None:
@@ -63,13 +67,19 @@ def show(
 
 @app.command()
 def solve(
-    config: Annotated[Path, typer.Argument(help="YAML with operator, noise and optionally prior, solver, scale, seed.")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML with operator, noise and optionally prior, solver, scale, seed.")
+    ],
     input: Annotated[Path, typer.Option("--input", "-i", help="The measurement (npy, npz, mat, h5, cfl, png, …).")],
     out: Annotated[Path, typer.Option("--out", "-o", help=".npy or an image: x; .safetensors: the whole result.")],
     key: Annotated[Optional[str], typer.Option(help="Which array of the input file.")] = None,  # noqa: UP045
-    simulate: Annotated[bool, typer.Option("--simulate", help="The input is a clean image: measure it first, report PSNR.")] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="The input is a clean image: measure it first, report PSNR.")
+    ] = False,
     picture: Annotated[Optional[Path], typer.Option(help="Also write a PNG of the reconstruction.")] = None,  # noqa: UP045
-    checkpoint: Annotated[Optional[Path], typer.Option(help="Save the state here; resume from it when it exists.")] = None,  # noqa: UP045
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Save the state here; resume from it when it exists.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Reconstruct one measurement by a config file."""
@@ -84,7 +94,9 @@ def solve(
 
 @app.command()
 def check(
-    names: Annotated[Optional[list[str]], typer.Argument(help="Registered names or an installed plugin package.")] = None,  # noqa: UP045
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Registered names or an installed plugin package.")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything that is registered.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every check, not only failures.")] = False,
 ) -> None:
@@ -130,7 +142,9 @@ def main() -> None:
     try:
         app()
     except PnpkitError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False
+        )
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")

@@ -84,7 +84,9 @@ class Reconstructor:
             raise DataError(f"{what} must be a torch tensor or a NumPy array, given {type(value).__name__}.")
         tensor = torch.from_numpy(np.array(value, order="C"))  # a copy: the caller's array is never written
         if tensor.is_complex() and not dtype.is_complex:
-            raise ShapeError(f"{what} is complex ({value.dtype}) but the operator works on {dtype}; take .real or abs first.")
+            raise ShapeError(
+                f"{what} is complex ({value.dtype}) but the operator works on {dtype}; take .real or abs first."
+            )
         cast = tensor.to(self.operator.device, dtype)
         note = f"{what} was converted from {value.dtype} to {str(dtype)[6:]}, the operator's precision"
         return cast, [] if tensor.dtype == dtype else [note]
@@ -104,7 +106,10 @@ class Reconstructor:
         if top <= 0 or 0.5 * wanted[1] <= top <= 1.5 * wanted[1]:
             return 1.0, None
         c = wanted[1] / top
-        return c, f"scale: images reach about {top:.3g}, {type(part).__name__} expects {wanted}; multiplied by {c:.4g} inside"
+        return (
+            c,
+            f"scale: images reach about {top:.3g}, {type(part).__name__} expects {wanted}; multiplied by {c:.4g} inside",
+        )
 
 
 class _Back:
@@ -191,7 +196,9 @@ def _default_prior(op: Operator, likelihood: Likelihood, solver: Solver | None, 
         return None  # MLEM or gradient descent need none
     name = "l1_wavelet" if op.in_dtype.is_complex else "tv"
     weight = default_weight(op, likelihood)
-    notes.append(f"prior: {name} with weight {weight:.4g} (default for {'complex' if op.in_dtype.is_complex else 'real'} images)")
+    notes.append(
+        f"prior: {name} with weight {weight:.4g} (default for {'complex' if op.in_dtype.is_complex else 'real'} images)"
+    )
     return registry.prior({"name": name, "weight": weight})
 
 
@@ -211,7 +218,9 @@ def _default_solver(op: Operator, likelihood: Likelihood, prior: AnyPrior, notes
     gaussian, linear = likelihood.name == "gaussian", isinstance(op, LinearOperator)
     part = prior["x"] if isinstance(prior, Priors) else prior
     if part is None:
-        name = "cg" if gaussian and linear else "mlem" if likelihood.name == "poisson" and linear else "gradient_descent"
+        name = (
+            "cg" if gaussian and linear else "mlem" if likelihood.name == "poisson" and linear else "gradient_descent"
+        )
     elif isinstance(part, Proximable):
         several = type(part).__name__ in ("SumPrior", "TV")  # split, each term has a cheap step; TV's own prox iterates
         name = "pdhg" if linear and (several or not gaussian) else "fista" if gaussian and linear else "pgd"

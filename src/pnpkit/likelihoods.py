@@ -258,7 +258,9 @@ class Poisson(Likelihood):
         except RuntimeError:
             fits = False
         if not fits:
-            raise ShapeError(f"Poisson: background {tuple(self.background.shape)} does not broadcast to {tuple(y.shape)}.")
+            raise ShapeError(
+                f"Poisson: background {tuple(self.background.shape)} does not broadcast to {tuple(y.shape)}."
+            )
 
     @classmethod
     def example(cls) -> Self:
@@ -363,5 +365,8 @@ def randn_like(z: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def _show(value: torch.Tensor) -> str:
-    return f"{float(value.real if value.is_complex() else value):g}" if value.ndim == 0 else f"a tensor {tuple(value.shape)}"
-
+    return (
+        f"{float(value.real if value.is_complex() else value):g}"
+        if value.ndim == 0
+        else f"a tensor {tuple(value.shape)}"
+    )

@@ -35,7 +35,9 @@ def find(name: str) -> tuple[str, Any]:
     kinds = (kind,) if kind else registry.KINDS
     hits = [(k, registry.get(k, short)) for k in kinds if short in registry.names(k)]
     if not hits:
-        raise RegistryError(f"Nothing is called {name!r}.{suggest(short, (n for k in kinds for n in registry.names(k)))}")
+        raise RegistryError(
+            f"Nothing is called {name!r}.{suggest(short, (n for k in kinds for n in registry.names(k)))}"
+        )
     if len(hits) > 1:
         raise RegistryError(f"{name!r} is ambiguous; write {' or '.join(f'{k}/{short}' for k, _ in hits)}.")
     return hits[0]
@@ -65,7 +67,9 @@ def describe(name: str) -> Iterator[RenderableType]:
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if inspect.isclass(annotation) and not hasattr(annotation, "__args__") else str(annotation)
+    return (
+        annotation.__name__ if inspect.isclass(annotation) and not hasattr(annotation, "__args__") else str(annotation)
+    )
 
 
 def fits(operator: str, noise: str) -> Iterator[RenderableType]:
@@ -114,8 +118,14 @@ def check(names: list[str], console: Console, verbose: bool) -> bool:
         counts = {s: sum(o.status == s for o in report.outcomes) for s in ("passed", "skipped", "xfailed")}
         told = ", ".join(f"{n} {s}" for s, n in counts.items() if n)
         mark = "[red]FAIL[/]" if bad else "[green]ok[/]  "
-        console.print(f"{mark} {report.kind}/{report.name}: {told}{f', {len(bad)} failed' if bad else ''}", highlight=False)
-        for o in report.outcomes if verbose else [*bad, *(o for o in report.outcomes if o.status == "skipped" and len(report.outcomes) == 1)]:
+        console.print(
+            f"{mark} {report.kind}/{report.name}: {told}{f', {len(bad)} failed' if bad else ''}", highlight=False
+        )
+        for o in (
+            report.outcomes
+            if verbose
+            else [*bad, *(o for o in report.outcomes if o.status == "skipped" and len(report.outcomes) == 1)]
+        ):
             console.print(f"       {o.name}: {o.status} {escape(o.message)}", highlight=False)
     console.print("[green]all components conform[/]" if not failed else f"[red]{failed} component(s) do not conform[/]")
     return not failed

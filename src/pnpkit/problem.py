@@ -103,7 +103,7 @@ class Problem:
             )
         likelihood = self.likelihood
         if isinstance(likelihood, Gaussian) and not likelihood.per_element:
-            return self.operator, self.y, likelihood.sigma ** -2
+            return self.operator, self.y, likelihood.sigma**-2
         assert isinstance(likelihood, Gaussian | SplitLikelihood)
         std = likelihood.std(self.y)
         weight = 1 / std

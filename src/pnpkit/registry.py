@@ -128,6 +128,8 @@ def lazy_names(kind: str):
         for entry in _entries(kind).values():
             if entry.attr == name:
                 return entry.load()
-        raise AttributeError(f"pnpkit.{kind} has no {name!r}.{suggest(name, (e.attr for e in _entries(kind).values()))}")
+        raise AttributeError(
+            f"pnpkit.{kind} has no {name!r}.{suggest(name, (e.attr for e in _entries(kind).values()))}"
+        )
 
     return getattr_

@@ -1,5 +1,6 @@
 """``pnpkit solve``: a YAML file, a measurement in, an image out."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,15 @@ def read_config(path: Path) -> dict[str, Any]:
     """The mapping of a YAML file; ``{"file": …}`` in it is relative to the config's own folder."""
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """YAML 1.2 numbers: ``1e-6`` is a float (PyYAML follows 1.1, where it is a string)."""
+
+    number = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     if not path.is_file():
         raise DataError(f"Config {path} does not exist.")
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.load(path.read_text(), Loader)
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, Mapping):
@@ -48,7 +54,9 @@ def read_config(path: Path) -> dict[str, Any]:
 def _located(value: Any, folder: Path) -> Any:
     if isinstance(value, Mapping):
         return {
-            k: str(folder / v) if k == "file" and isinstance(v, str) and not Path(v).is_absolute() else _located(v, folder)
+            k: str(folder / v)
+            if k == "file" and isinstance(v, str) and not Path(v).is_absolute()
+            else _located(v, folder)
             for k, v in value.items()
         }
     return [_located(v, folder) for v in value] if isinstance(value, list) else value
@@ -134,7 +142,9 @@ def _lines(result: Result, reconstruct: Reconstructor, out: Path, clean: torch.T
     lines = [f"{' × '.join(names)}: {result.steps} steps ({result.stopped}) in {result.seconds:.1f} s; calls: {calls}"]
     lines += [f"note: {note}" for note in result.notes]
     if not bool(result.finite.all()):
-        lines.append(f"diverged samples: {(~result.finite).nonzero().flatten().tolist()} (their last finite iterate is kept)")
+        lines.append(
+            f"diverged samples: {(~result.finite).nonzero().flatten().tolist()} (their last finite iterate is kept)"
+        )
     if clean is not None:
         from pnpkit.metrics.image import psnr
 

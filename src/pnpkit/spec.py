@@ -130,9 +130,7 @@ def _as_tensor(value: Any) -> torch.Tensor:
         return from_numpy(value)
     if isinstance(value, Mapping):
         return load_tensor(value)
-    raise ValueError(
-        f"expected a tensor, an array, {{'file': …}} or {{'make': …}}; given {type(value).__name__}"
-    )
+    raise ValueError(f"expected a tensor, an array, {{'file': …}} or {{'make': …}}; given {type(value).__name__}")
 
 
 def _as_component(base: type[Component], value: Any) -> Component:

@@ -38,7 +38,9 @@ def whiten_coils(kspace: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tenso
     Apply W to the maps too: ``torch.einsum("dc,chw->dhw", W, maps)``.
     """
     if noise.ndim != 2 or not noise.is_complex() or noise.shape[1] < noise.shape[0]:
-        raise ShapeError(f"whiten_coils: noise is complex (coils, n) with n ≥ coils, given {tuple(noise.shape)} {noise.dtype}.")
+        raise ShapeError(
+            f"whiten_coils: noise is complex (coils, n) with n ≥ coils, given {tuple(noise.shape)} {noise.dtype}."
+        )
     axis = [i for i, n in enumerate(kspace.shape) if n == noise.shape[0]][:1]
     if not axis or axis[0] > 1:
         raise ShapeError(f"whiten_coils: k-space {tuple(kspace.shape)} has no coil axis of {noise.shape[0]}.")
@@ -104,7 +106,8 @@ def _discrepancy(problem: Problem, prior: Any, solver: Solver, seed: int, fracti
 
 def _sure(problem: Problem, prior: Any, solver: Solver, seed: int, fraction: float) -> float:
     std = _std(problem)
-    rng = torch.Generator(problem.device).manual_seed(seed)
+    # Not ``seed`` itself: data simulated with the same seed would make the probe equal to its noise.
+    rng = torch.Generator(problem.device).manual_seed(seed + 0x5EED_0F_5)
     probe = randn_like(problem.y, rng)
     step = 0.1  # of the noise: large enough to see over the solver's own tolerance
     fits = []
@@ -126,5 +129,3 @@ def _heldout(problem: Problem, prior: Any, solver: Solver, seed: int, fraction: 
     x = solve(part, prior, solver, seed).x
     error = (1 - keep) * (problem.operator(x) - problem.y) / _std(problem)
     return float((error.abs() ** 2).sum())
-
-

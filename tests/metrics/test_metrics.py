@@ -43,7 +43,13 @@ def test_ssim_equals_skimage(pair):
     ours = ssim(x, ref, 1.0)
     for i in range(2):
         theirs = structural_similarity(
-            x[i].numpy(), ref[i].numpy(), channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            x[i].numpy(),
+            ref[i].numpy(),
+            channel_axis=0,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
         assert abs(float(ours[i]) - theirs) < 1e-4
     assert torch.allclose(ssim(ref, ref, 1.0), torch.ones(2))

@@ -14,7 +14,13 @@ from pnpkit.priors.ffdnet import _down, _up
 def set12(data_dir, names=("01", "04", "06")) -> list[torch.Tensor]:
     from PIL import Image
 
-    return [torch.from_numpy(np.array(Image.open(data_dir / "eval" / "set12" / f"{n}.png").convert("L"))).float()[None, None] / 255 for n in names]
+    return [
+        torch.from_numpy(np.array(Image.open(data_dir / "eval" / "set12" / f"{n}.png").convert("L"))).float()[
+            None, None
+        ]
+        / 255
+        for n in names
+    ]
 
 
 def test_sub_images_are_in_the_order_of_the_weights():
@@ -51,7 +57,11 @@ def test_ffdnet_takes_odd_sizes_and_refuses_what_it_was_not_made_for(data_dir):
 
 def test_dncnn_and_the_nonexpansive_network(data_dir, tmp_path):
     x = set12(data_dir, ("01",))[0]
-    for name, sigma, floor in (("dncnn_25", 25, 29.5), ("provable_SimpleCNN_noise15", 15, 31.0), ("provable_RealSN_SimpleCNN_noise15", 15, 29.0)):
+    for name, sigma, floor in (
+        ("dncnn_25", 25, 29.5),
+        ("provable_SimpleCNN_noise15", 15, 31.0),
+        ("provable_RealSN_SimpleCNN_noise15", 15, 29.0),
+    ):
         weights.convert(data_dir / "weights" / f"{name}.pth", tmp_path / f"{name}.safetensors")
         d = DnCNN(weights=str(tmp_path / f"{name}.safetensors"), trained_sigma=sigma / 255, rescale=False)
         y = x + sigma / 255 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))

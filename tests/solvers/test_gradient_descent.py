@@ -82,7 +82,7 @@ def test_a_non_linear_operator_descends_to_a_stationary_point():
     steps = list(iterate(problem, None, GradientDescent(n_steps=300), rng(), x0))
     values = torch.stack([problem.nll(s.x) for s in steps])
     assert bool((values.diff(dim=0) <= 1e-9 * values[0]).all())
-    assert float((problem.grad(steps[-1].x).norm() / problem.grad(x0).norm())) < 1e-6
+    assert float(problem.grad(steps[-1].x).norm() / problem.grad(x0).norm()) < 1e-6
 
 
 def test_mixed_noise_is_minimised_to_a_zero_gradient():
@@ -113,7 +113,9 @@ def test_a_start_at_zero_is_searched_in_the_units_of_the_data():
     x0 = torch.zeros(3, 1, 3, 4, dtype=torch.float64)
     plain = solve(problem, None, GradientDescent(n_steps=10), x0=x0).x
     for c in (1e-5, 1e5):
-        assert torch.allclose(solve(problem.scaled(c), None, GradientDescent(n_steps=10), x0=x0).x / c, plain, rtol=1e-6)
+        assert torch.allclose(
+            solve(problem.scaled(c), None, GradientDescent(n_steps=10), x0=x0).x / c, plain, rtol=1e-6
+        )
 
 
 def test_a_given_step_is_taken_as_it_is():

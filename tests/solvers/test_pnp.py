@@ -55,7 +55,13 @@ def red_solution(problem: Problem, strength: float) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "solver",
-    [RED(n_steps=3000, strength=2.0), REDFixedPoint(n_steps=1500, strength=2.0), REDAccelerated(n_steps=800, strength=2.0), REDADMM(n_steps=1500, strength=2.0), REDADMM(n_steps=800, strength=2.0, inner=3)],
+    [
+        RED(n_steps=3000, strength=2.0),
+        REDFixedPoint(n_steps=1500, strength=2.0),
+        REDAccelerated(n_steps=800, strength=2.0),
+        REDADMM(n_steps=1500, strength=2.0),
+        REDADMM(n_steps=800, strength=2.0, inner=3),
+    ],
     ids=lambda s: type(s).__name__,
 )
 def test_red_reaches_its_fixed_point(problem, solver):
@@ -92,7 +98,18 @@ def test_schedule_is_fitted_to_the_denoiser_and_recorded(problem):
     assert torch.allclose((sigma[1:] / sigma[:-1]), (sigma[1] / sigma[0]).expand(4))
 
 
-@pytest.mark.parametrize("solver", [HQS(n_steps=7), ADMM(n_steps=7), RED(n_steps=7), REDFixedPoint(n_steps=7), REDADMM(n_steps=7), REDAccelerated(n_steps=7)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        HQS(n_steps=7),
+        ADMM(n_steps=7),
+        RED(n_steps=7),
+        REDFixedPoint(n_steps=7),
+        REDADMM(n_steps=7),
+        REDAccelerated(n_steps=7),
+    ],
+    ids=lambda s: type(s).__name__,
+)
 def test_one_denoising_a_step_and_none_thrown_away(problem, solver):
     assert solve(problem, Smooth(), solver).calls["prior"] == 7
 

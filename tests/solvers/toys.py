@@ -36,7 +36,9 @@ def sigmas(kind: str, n: int, out: int) -> torch.Tensor:
     return 0.1 + 0.4 * torch.rand(size, dtype=torch.float64, generator=rng(7))
 
 
-def least_squares(kind: str = "number", dtype=torch.float64, n: int = 3, operator: LinearOperator | None = None) -> Problem:
+def least_squares(
+    kind: str = "number", dtype=torch.float64, n: int = 3, operator: LinearOperator | None = None
+) -> Problem:
     operator = dense(dtype=dtype) if operator is None else operator
     x = torch.randn(n, *operator.in_shape, dtype=operator.in_dtype, generator=rng(2))
     y = operator(x)

@@ -65,7 +65,9 @@ class Outcome:
     peak: float
 
 
-def simulate(title: str, operator: LinearOperator, noise: Likelihood, x: torch.Tensor, methods, text: str = "", seed: int = 0) -> Case:
+def simulate(
+    title: str, operator: LinearOperator, noise: Likelihood, x: torch.Tensor, methods, text: str = "", seed: int = 0
+) -> Case:
     """A case whose measurement is made here."""
     y = noise.sample(operator(x), torch.Generator().manual_seed(seed))
     return Case(title, operator, noise, x, y, tuple(methods), text)
@@ -76,7 +78,9 @@ def run_case(case: Case, quick: bool = False) -> Outcome:
     truth = _real(case.x)
     peak = float(truth.max())
     rows = [_run(case, m, truth, peak, quick) for m in case.methods]
-    seen = _real(case.operator.initial(case.y)) if case.y.shape[1:] != case.x.shape[1:] or case.y.is_complex() else case.y
+    seen = (
+        _real(case.operator.initial(case.y)) if case.y.shape[1:] != case.x.shape[1:] or case.y.is_complex() else case.y
+    )
     return Outcome(case, rows, _shown(truth, peak), _shown(seen, peak), peak)
 
 

@@ -62,12 +62,19 @@ def brain(folder: Path) -> Case:
     text = f"espirit_full.cfl, 2×2 mask, noise sigma {sigma:.2g} estimated from the corners of k-space"
     support = x.abs() > 0.05 * x.abs().max()
     operator = operators.MRI(mask=mask, maps=maps)
-    return Case("real brain, 2×2", operator, likelihoods.Gaussian(sigma=sigma), x, (kspace * mask)[None], tuple(methods(sigma)), text, support)
+    return Case(
+        "real brain, 2×2",
+        operator,
+        likelihoods.Gaussian(sigma=sigma),
+        x,
+        (kspace * mask)[None],
+        tuple(methods(sigma)),
+        text,
+        support,
+    )
 
 
 def noise_level(kspace: torch.Tensor) -> float:
     """Standard deviation per real component in the outermost corners of k-space, where signal is least."""
     edge = kspace[:, :8, :8]
     return float(torch.view_as_real(edge).std())
-
-

@@ -42,7 +42,9 @@ def cases(data: Path | None, quick: bool) -> Iterator[Case]:
         x = photograph(name)
         for task, operator, sigma, _ in tasks:
             noise = likelihoods.Gaussian(sigma=sigma)
-            yield simulate(f"{name}: {task}", operator, noise, x, methods(task, sigma, data), f"Gaussian noise, sigma {sigma:g}")
+            yield simulate(
+                f"{name}: {task}", operator, noise, x, methods(task, sigma, data), f"Gaussian noise, sigma {sigma:g}"
+            )
 
 
 def methods(task: str, sigma: float, data: Path | None) -> list[Method]:
@@ -55,5 +57,7 @@ def methods(task: str, sigma: float, data: Path | None) -> list[Method]:
     ]
     weights = data / "weights" / "FFDNet_color.npz" if data else None
     if weights is not None and weights.is_file():
-        found.append(Method("PnP (FFDNet, HQS)", priors.FFDNet(weights=str(weights), channels=3), solvers.HQS(n_steps=10)))
+        found.append(
+            Method("PnP (FFDNet, HQS)", priors.FFDNet(weights=str(weights), channels=3), solvers.HQS(n_steps=10))
+        )
     return found

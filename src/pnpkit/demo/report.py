@@ -69,7 +69,10 @@ def _section(o: Outcome) -> str:
     pictures = [_figure(o.truth, "reference", title), _figure(o.seen, "measurement", title)]
     pictures += [_figure(r.image, f"{r.method}: {r.psnr:.2f} dB", title) for r in o.rows]
     errors = [_figure(_error(r.image, o.truth), f"{r.method}: error ×5", title) for r in o.rows]
-    notes = "".join(f"<li>{html.escape(r.method)}: {r.steps} steps, calls {html.escape(str(r.calls))}. {html.escape('; '.join(r.notes))}</li>" for r in o.rows)
+    notes = "".join(
+        f"<li>{html.escape(r.method)}: {r.steps} steps, calls {html.escape(str(r.calls))}. {html.escape('; '.join(r.notes))}</li>"
+        for r in o.rows
+    )
     return (
         f"<h2>{title}</h2><p class=note>{html.escape(o.case.text)}</p><div class=grid>{''.join(pictures)}</div>"
         f"<details open><summary>error maps</summary><div class=grid>{''.join(errors)}</div></details>"
@@ -116,13 +119,17 @@ def _plot(o: Outcome) -> str:
         f"<text x=2 y={float(at(0, t).split(',')[1]) + 4:.1f}>{t:.1f}</text>"
         for t in ticks
     )
-    grid += "".join(f"<text x={at(right * i / 4, low).split(',')[0]} y={height - 8} text-anchor=middle>{right * i / 4:.1f}</text>" for i in range(4))
+    grid += "".join(
+        f"<text x={at(right * i / 4, low).split(',')[0]} y={height - 8} text-anchor=middle>{right * i / 4:.1f}</text>"
+        for i in range(4)
+    )
     grid += f"<text x={width} y={height - 8} text-anchor=end>{right:.1f} s</text>"
     lines = "".join(
         f"<polyline fill=none stroke='{COLOURS[i % len(COLOURS)]}' stroke-width=2 points='{' '.join(at(*p) for p in r.trace)}'><title>{html.escape(r.method)}</title></polyline>"
         for i, r in enumerate(o.rows)
     )
     legend = " ".join(
-        f"<span style='color:{COLOURS[i % len(COLOURS)]}'>■</span> {html.escape(r.method)}" for i, r in enumerate(o.rows)
+        f"<span style='color:{COLOURS[i % len(COLOURS)]}'>■</span> {html.escape(r.method)}"
+        for i, r in enumerate(o.rows)
     )
     return f"<svg viewBox='0 0 {width} {height}' role=img aria-label='PSNR in dB against seconds'>{grid}{lines}</svg><p class=note>{legend}</p>"

@@ -8,7 +8,9 @@ from pnpkit.errors import DataError, ShapeError, SpecError
 def check_pair(name: str, x: torch.Tensor, ref: torch.Tensor) -> None:
     """Same shape, batch first, finite, both real."""
     if x.shape != ref.shape or x.ndim < 2:
-        raise ShapeError(f"{name}: x and ref must have one shape (B, …), given {tuple(x.shape)} and {tuple(ref.shape)}.")
+        raise ShapeError(
+            f"{name}: x and ref must have one shape (B, …), given {tuple(x.shape)} and {tuple(ref.shape)}."
+        )
     if x.is_complex() or ref.is_complex():
         raise ShapeError(f"{name} compares real images; say what you mean of complex ones, e.g. x.abs() and ref.abs().")
     if not bool(torch.isfinite(x).all() and torch.isfinite(ref).all()):
@@ -17,7 +19,9 @@ def check_pair(name: str, x: torch.Tensor, ref: torch.Tensor) -> None:
 
 def _check_range(name: str, data_range: float) -> None:
     if not 0 < data_range < float("inf"):
-        raise SpecError(f"{name}: data_range is the peak-to-peak range of the reference (1 for [0, 1]), > 0; given {data_range}.")
+        raise SpecError(
+            f"{name}: data_range is the peak-to-peak range of the reference (1 for [0, 1]), > 0; given {data_range}."
+        )
 
 
 def psnr(x: torch.Tensor, ref: torch.Tensor, data_range: float) -> torch.Tensor:

@@ -205,7 +205,9 @@ class Scaled(_Wrapped):
     """``factor * A``."""
 
     def __init__(self, operator: LinearOperator, factor: float):
-        super().__init__(operator.in_shape, operator.out_shape, operator.in_dtype.is_complex, operator.out_dtype.is_complex)
+        super().__init__(
+            operator.in_shape, operator.out_shape, operator.in_dtype.is_complex, operator.out_dtype.is_complex
+        )
         self._adopt((operator,))
         self.factor = factor
 
@@ -241,7 +243,9 @@ class Adjoint(_Wrapped):
     """``A.H``."""
 
     def __init__(self, operator: LinearOperator):
-        super().__init__(operator.out_shape, operator.in_shape, operator.out_dtype.is_complex, operator.in_dtype.is_complex)
+        super().__init__(
+            operator.out_shape, operator.in_shape, operator.out_dtype.is_complex, operator.in_dtype.is_complex
+        )
         self._adopt((operator,))
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -370,7 +374,9 @@ class Rows(LinearOperator):
             raise SpecError(f"Rows: axis {axis} must count from the end of {shape}, -1 to {-len(shape)}.")
         n = shape[axis]
         if index.ndim != 1 or index.is_floating_point() or index.numel() == 0:
-            raise SpecError(f"Rows: index must be a 1-D integer tensor with at least one entry, given {tuple(index.shape)} {index.dtype}.")
+            raise SpecError(
+                f"Rows: index must be a 1-D integer tensor with at least one entry, given {tuple(index.shape)} {index.dtype}."
+            )
         if int(index.min()) < 0 or int(index.max()) >= n or index.unique().numel() != index.numel():
             raise SpecError(f"Rows: indices must be distinct and in [0, {n}).")
         out = list(shape)
@@ -405,5 +411,3 @@ class Rows(LinearOperator):
     @classmethod
     def example(cls) -> Self:
         return cls(shape=(2, 5, 4), index=torch.tensor([3, 0, 2]))
-
-

@@ -115,7 +115,9 @@ class Operator(nn.Module, Component):
                 raise SpecError(f"{type(self).__name__}: {name} contains NaN or Inf; clean it first.")
         kinds = {(t.dtype.to_real(), t.device) for t in floats}
         if len(kinds) > 1:
-            raise SpecError(f"{type(self).__name__}: its tensors differ in precision or device: {sorted(map(str, kinds))}")
+            raise SpecError(
+                f"{type(self).__name__}: its tensors differ in precision or device: {sorted(map(str, kinds))}"
+            )
         for dtype, device in kinds:
             self._anchor = torch.zeros(0, dtype=dtype, device=device)
         for name, t in tensors.items():
@@ -314,14 +316,18 @@ class Operator(nn.Module, Component):
             raise ShapeError(f"{type(self).__name__}: {what} must be a tensor, given {type(t).__name__}.")
         if t.shape[1:] != event or t.ndim != len(event) + 1:
             hint = " Add the batch axis: x[None]." if t.shape == event else ""
-            raise ShapeError(f"{type(self).__name__}: {what} has shape {tuple(t.shape)}, expected (B, {str(event)[1:]}.{hint}")
+            raise ShapeError(
+                f"{type(self).__name__}: {what} has shape {tuple(t.shape)}, expected (B, {str(event)[1:]}.{hint}"
+            )
         if t.dtype != dtype:
             raise ShapeError(
                 f"{type(self).__name__}: {what} is {t.dtype}, expected {dtype}. Convert {what}, or move the operator "
                 f"with .to(torch.float64 or torch.float32); nothing is cast silently."
             )
         if t.device != self.device:
-            raise ShapeError(f"{type(self).__name__}: {what} is on {t.device}, the operator on {self.device}; use .to(device).")
+            raise ShapeError(
+                f"{type(self).__name__}: {what} is on {t.device}, the operator on {self.device}; use .to(device)."
+            )
         batch = self.batch if self.theta else None
         if batch is not None and batch != t.shape[0]:
             raise ShapeError(

@@ -23,6 +23,12 @@ class Decimation(LinearOperator):
     """x -> x[..., ::factor, ::factor], starting at pixel (0, 0).
 
     Carries a Fourier-diagonal through by folding its aliases, so ``Decimation @ Blur`` keeps a closed-form prox.
+
+    Parameters
+    ----------
+    factor : integer ≥ 1 that divides H and W.
+    shape : image shape (C, H, W).
+    complex : whether images are complex.
     """
 
     def __init__(self, factor: int, shape: Shape, complex: bool = False):

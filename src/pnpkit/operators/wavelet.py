@@ -30,7 +30,11 @@ class Wavelet(LinearOperator):
     """
 
     def __init__(
-        self, shape: Shape, wavelet: str = "db4", levels: Annotated[int, Field(ge=1)] | None = None, complex: bool = False
+        self,
+        shape: Shape,
+        wavelet: str = "db4",
+        levels: Annotated[int, Field(ge=1)] | None = None,
+        complex: bool = False,
     ):
         shape = tuple(shape)
         if not 2 <= len(shape) <= 4:
@@ -40,7 +44,9 @@ class Wavelet(LinearOperator):
         block = 2**depth
         padded = tuple(-(-n // block) * block for n in shape[1:])
         if depth < 1 or min(padded) // 2 ** (depth - 1) < max(length - 1, 2):
-            raise ShapeError(f"Wavelet: {depth} levels of {wavelet} ({length} taps) are too many for an image {shape[1:]}.")
+            raise ShapeError(
+                f"Wavelet: {depth} levels of {wavelet} ({length} taps) are too many for an image {shape[1:]}."
+            )
         super().__init__(shape, (shape[0], *padded), complex)
         self.shape, self.wavelet, self.levels, self.complex = shape, wavelet, levels, complex
         self.depth = depth
@@ -164,4 +170,7 @@ def _corners(pyramid: torch.Tensor):
     for index in range(2**d):
         bits = [(index >> (d - 1 - axis)) & 1 for axis in range(d)]
         half = [n // 2 for n in pyramid.shape[1:]]
-        yield index, (slice(None), *(slice(h, 2 * h) if bit else slice(0, h) for bit, h in zip(bits, half, strict=True)))
+        yield (
+            index,
+            (slice(None), *(slice(h, 2 * h) if bit else slice(0, h) for bit, h in zip(bits, half, strict=True))),
+        )

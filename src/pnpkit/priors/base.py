@@ -149,7 +149,9 @@ class Denoiser(Prior):
     def _checked_sigma(self, x: torch.Tensor, sigma: Scalar) -> torch.Tensor:
         s = torch.as_tensor(sigma, dtype=x.real.dtype if x.is_complex() else x.dtype, device=x.device)
         if s.ndim > 1 or (s.ndim == 1 and s.shape[0] != x.shape[0]):
-            raise ShapeError(f"{type(self).__name__}: sigma must be a number or ({x.shape[0]},), given {tuple(s.shape)}.")
+            raise ShapeError(
+                f"{type(self).__name__}: sigma must be a number or ({x.shape[0]},), given {tuple(s.shape)}."
+            )
         low, high = self.domain.sigma_range
         # One part in a million of slack: a float32 sigma at the very end of the range is inside it.
         if not bool(((s >= low * (1 - 1e-6)) & (s <= high * (1 + 1e-6)) & (s > 0)).all()):

@@ -54,6 +54,8 @@ class DnCNN(Denoiser):
 
 def _chain(state: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
     """Convolutions of a checkpoint in file order of their numbers, renamed to 0, 2, 4, …."""
+    # torch's spectral normalisation stores its own state beside the effective weight.
+    state = {k: v for k, v in state.items() if not k.endswith(("_orig", "_u", "_v"))}
     stems = sorted({k.rpartition(".")[0] for k in state if k.endswith("weight")}, key=_number)
     if not stems or any(state[f"{s}.weight"].ndim != 4 for s in stems):
         raise WeightsError(f"{source} is not a chain of convolutions; names: {sorted(state)[:4]}….")

@@ -65,7 +65,7 @@ def _up(parts: torch.Tensor) -> torch.Tensor:
 
 
 def _named(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """"w3", "b3" -> "6.weight", "6.bias": convolutions alternate with ReLUs."""
+    """ "w3", "b3" -> "6.weight", "6.bias": convolutions alternate with ReLUs."""
     try:
         return {f"{2 * int(k[1:])}.{'weight' if k[0] == 'w' else 'bias'}": v for k, v in state.items()}
     except ValueError as error:

@@ -119,5 +119,7 @@ class L1Wavelet(Proximable):
 
 
 @functools.lru_cache(maxsize=16)
-def _wavelet(shape: Shape, wavelet: str, levels: int | None, complex_: bool, dtype: torch.dtype, device: torch.device) -> Wavelet:
+def _wavelet(
+    shape: Shape, wavelet: str, levels: int | None, complex_: bool, dtype: torch.dtype, device: torch.device
+) -> Wavelet:
     return Wavelet(shape=shape, wavelet=wavelet, levels=levels, complex=complex_).to(device, dtype)

@@ -96,7 +96,9 @@ class TV(Proximable):
             )
         return x
 
-    def _primal(self, d: Gradient, z: torch.Tensor, u: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _primal(
+        self, d: Gradient, z: torch.Tensor, u: torch.Tensor, w: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """x = z − w·Dᵀu and its duality gap relative to the objective, (B,)."""
         x = z - w * d._adjoint(u)
         g = d._forward(x)

@@ -33,7 +33,9 @@ def load(name: str, sha256: str | None = None) -> State:
     """The tensors of a .safetensors or .npz file, checked against ``sha256`` when given."""
     path = find(name)
     if sha256 is not None and (found := file_digest(path)) != sha256:
-        raise WeightsError(f"{path} has sha256 {found[:16]}…, expected {sha256[:16]}…: another version, or a damaged copy.")
+        raise WeightsError(
+            f"{path} has sha256 {found[:16]}…, expected {sha256[:16]}…: another version, or a damaged copy."
+        )
     if path.suffix == ".safetensors":
         return _safetensors(path)
     if path.suffix == ".npz":
@@ -70,9 +72,17 @@ def fill(module: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> N
     """Load into a network; WeightsError naming what is missing, unexpected or of another shape."""
     wanted = module.state_dict()
     missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
-    shapes = [f"{k} {tuple(state[k].shape)} for {tuple(v.shape)}" for k, v in wanted.items() if k in state and state[k].shape != v.shape]
+    shapes = [
+        f"{k} {tuple(state[k].shape)} for {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
     if missing or extra or shapes:
-        told = [f"{n}: {', '.join(v[:4])}{'…' if len(v) > 4 else ''}" for n, v in (("missing", missing), ("unexpected", extra), ("shape", shapes)) if v]
+        told = [
+            f"{n}: {', '.join(v[:4])}{'…' if len(v) > 4 else ''}"
+            for n, v in (("missing", missing), ("unexpected", extra), ("shape", shapes))
+            if v
+        ]
         raise WeightsError(f"{source} is for another architecture than {type(module).__name__}: {'; '.join(told)}.")
     module.load_state_dict(dict(state))
 

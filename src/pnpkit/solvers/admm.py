@@ -6,56 +6,70 @@ from typing import Any, NamedTuple, Self
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from pnpkit.linalg import expand
 from pnpkit.priors.base import Proximable
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
-from pnpkit.solvers.schedules import log_spaced
-from pnpkit.solvers.steps import fitted_sigma, noise_level, on_x, prior_step, start
+from pnpkit.solvers.schedules import fitted, given_or_noise, log_spaced
+from pnpkit.solvers.steps import on_x, prior_step, start
 
 
 class ADMMState(NamedTuple):
-    x: torch.Tensor  # the denoised iterate, which is returned
-    u: torch.Tensor  # scaled dual
-    sigmas: torch.Tensor  # (n_steps,)
+    x: torch.Tensor  # after the prior
+    u: torch.Tensor  # scaled dual, in units of x
+    first: torch.Tensor  # (B,) noise levels at the first and the last step; not used by a Proximable
+    last: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class ADMM(Solver):
     """v = prox_{t·nll}(x − u), x = prior(v + u), u = u + v − x.
 
-    Boyd et al. 2011, §3.1.1, with the prior's prox, then it minimises nll + h; PnP-ADMM (Venkatakrishnan et al. 2013;
-    score-PnP, arXiv 2412.11108, algorithm 1 with its return value corrected) with a denoiser.
+    With a Proximable (its prox at t) it minimises nll + h (Boyd et al. 2011, §3.1.1), with t = penalty/L and
+    L = ‖A‖²/sigma_y². With a denoiser, D(·, s) and t = s²/lam, it is PnP-ADMM (Venkatakrishnan et al. 2013), and with
+    an s that falls that of Chan et al. 2017: the score-PnP paper's algorithm 1 (arXiv 2412.11108), returning the
+    denoised iterate. Where D(·, s) is the prox of s²·φ the limit minimises nll + lam·φ, whatever s is.
 
-    penalty : t·L for a Proximable, without units: the data prox's step relative to 1/L. None is 1.
-    sigma, sigma_start : denoiser strength at the end and at the start, units of x; log-spaced between, constant when
-        sigma_start is None. sigma None takes the noise level in units of x. For a denoiser t = sigma²/lam.
+    When t changes u is scaled with it, so that u/t, the prior's gradient, stays (Boyd et al., §3.4.1); the papers
+    leave u as it is.
+
+    penalty : without units; for a Proximable only. It changes the speed, not the limit.
+    sigma : noise level the denoiser ends at, units of x; None is that of the noise per pixel of x.
+    sigma_start : noise level it starts at, units of x, falling equally spaced in the logarithm; None is ``sigma``.
+    lam : without units; for a denoiser only.
     """
 
     n_steps: PositiveInt = 50
     tol: NonNegativeFloat | None = None
-    penalty: PositiveFloat | None = None
+    penalty: PositiveFloat = 1.0
     sigma: PositiveFloat | None = None
     sigma_start: PositiveFloat | None = None
     lam: PositiveFloat = 0.23
 
     needs = {"operator": ("linear",), "prior": ("prox|denoise",), "likelihood": ("gaussian",)}
-    scheduled = True
     minimises = True
 
+    @property
+    def scheduled(self) -> bool:  # type: ignore[override]
+        return self.sigma_start is not None
+
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> ADMMState:
-        end = float(noise_level(problem).min()) if self.sigma is None else self.sigma
-        first = end if self.sigma_start is None else max(self.sigma_start, end)
-        sigmas = log_spaced(fitted_sigma(prior, first), fitted_sigma(prior, end), self.n_steps)
         x = start(problem, x0, rng)
-        return ADMMState(x, torch.zeros_like(x), torch.tensor(sigmas, dtype=problem.in_dtype.to_real(), device=problem.device))
+        last = given_or_noise(problem, prior, self.sigma)
+        first = last if self.sigma_start is None else fitted(prior, last.clamp_min(self.sigma_start))
+        return ADMMState(x, torch.zeros_like(x), first, last)
 
     def step(self, problem: Problem, prior: Any, state: ADMMState, k: int, rng: torch.Generator):
-        sigma = state.sigmas[k].expand(problem.batch)
+        x, u, first, last = state
+        sigma = log_spaced(first, last, k, self.n_steps)
         proximable = isinstance(on_x(prior), Proximable)
-        t = (self.penalty or 1.0) / problem.lipschitz if proximable else sigma**2 / self.lam
-        v = problem.prox(state.x - state.u, t)
-        x = prior_step(prior, v + state.u, t, sigma)
-        return ADMMState(x, state.u + v - x, state.sigmas), {} if proximable else {"sigma": sigma}
+        t = self.penalty / problem.lipschitz if proximable else sigma**2 / self.lam
+        if self.scheduled and k > 0 and not proximable:
+            u = expand((sigma / log_spaced(first, last, k - 1, self.n_steps)) ** 2, u) * u
+        v = problem.prox(x - u, t)
+        u = u + v
+        x = prior_step(prior, u, t, sigma)
+        return ADMMState(x, u - x, first, last), {} if proximable else {"sigma": sigma}
 
     @classmethod
     def example(cls) -> Self:

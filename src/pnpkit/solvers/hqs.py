@@ -8,30 +8,36 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
-from pnpkit.solvers.schedules import log_spaced
-from pnpkit.solvers.steps import fitted_sigma, noise_level, prior_step, start
+from pnpkit.solvers.schedules import given_or_noise, given_or_widest, log_spaced
+from pnpkit.solvers.steps import prior_step, start
 
 
 class HQSState(NamedTuple):
-    x: torch.Tensor
-    sigmas: torch.Tensor  # (n_steps,)
+    x: torch.Tensor  # denoised
+    first: torch.Tensor  # (B,) noise levels at the first and the last step
+    last: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class HQS(Solver):
-    """x = prox_{(s²/lam)·nll}(z), z = D(x, s) for s from sigma_start down to sigma_end (Zhang et al., DPIR, TPAMI 2021, alg. 1).
+    """z = prox_{(s²/lam)·nll}(x), x = D(z, s), s from sigma_start down to sigma_end, equally spaced in the logarithm.
 
-    Their alpha_k = lam·sigma_y²/s_k² is this prox weight. sigma_end None takes the noise level in units of x. The
-    schedule is fitted into the denoiser's range at the start and recorded as info["sigma"]. With a Proximable, its
-    prox at s²/lam takes the denoiser's place: classical HQS with continuation.
+    DPIR (Zhang et al., TPAMI 2022, eqs. 6–8): their alpha_k = lam·sigma_y²/s² is the inverse of this prox weight, as
+    nll has 1/sigma_y². D(·, s) stands for the prox of s²·φ, φ = −log p(x), so lam weighs the prior against the data.
+    The schedule is fitted into the denoiser's range, per sample, and recorded as info["sigma"].
 
-    sigma_start, sigma_end : in units of x (49/255 for photographs in [0, 1]).
-    lam : trade-off, without units.
+    At a constant s this minimises lam·φ and the Moreau envelope of the data term with s²/lam, as if the noise had
+    covariance sigma_y²·I + (s²/lam)·A·Aᴴ; so an s that ends near the noise level ends near the minimiser. With a
+    Proximable, its prox at s²/lam takes the denoiser's place: classical half-quadratic splitting with continuation.
+
+    sigma_start : in units of x; None is 49/255 of the denoiser's value range, or of the brightest pixel at the start.
+    sigma_end : in units of x; None is the noise level per pixel of x.
+    lam : without units.
     """
 
     n_steps: PositiveInt = 8
     tol: NonNegativeFloat | None = None
-    sigma_start: PositiveFloat = 49 / 255
+    sigma_start: PositiveFloat | None = None
     sigma_end: PositiveFloat | None = None
     lam: PositiveFloat = 0.23
 
@@ -39,20 +45,16 @@ class HQS(Solver):
     scheduled = True
 
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> HQSState:
-        end = float(noise_level(problem).min()) if self.sigma_end is None else self.sigma_end
-        first = max(self.sigma_start, end)
-        sigmas = log_spaced(fitted_sigma(prior, first), fitted_sigma(prior, end), self.n_steps)
         x = start(problem, x0, rng)
-        return HQSState(x, torch.tensor(sigmas, dtype=problem.in_dtype.to_real(), device=problem.device))
+        last = given_or_noise(problem, prior, self.sigma_end)
+        return HQSState(x, torch.maximum(given_or_widest(prior, self.sigma_start, x), last), last)
 
     def step(self, problem: Problem, prior: Any, state: HQSState, k: int, rng: torch.Generator):
-        sigma = state.sigmas[k].expand(problem.batch)
+        sigma = log_spaced(state.first, state.last, k, self.n_steps)
         tau = sigma**2 / self.lam
         z = problem.prox(state.x, tau)
-        return HQSState(prior_step(prior, z, tau, sigma), state.sigmas), {"sigma": sigma}
+        return state._replace(x=prior_step(prior, z, tau, sigma)), {"sigma": sigma}
 
     @classmethod
     def example(cls) -> Self:
         return cls(n_steps=6)
-
-

@@ -9,49 +9,44 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pnpkit.linalg import expand
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
-from pnpkit.solvers.steps import fitted_sigma, noise_level, on_x, start
-
-
-class REDState(NamedTuple):
-    x: torch.Tensor
-    sigma: torch.Tensor  # (B,)
-
+from pnpkit.solvers.schedules import given_or_noise
+from pnpkit.solvers.steps import on_x, start
 
 NEEDS = {"operator": ("linear",), "prior": ("denoise",), "likelihood": ("gaussian",)}
 
 
-def red_sigma(problem: Problem, prior: Any, sigma: float | None) -> torch.Tensor:
-    """The denoiser's strength, (B,): given, or the noise level in units of x; fitted into its range."""
-    wanted = float(noise_level(problem).min()) if sigma is None else sigma
-    return torch.full((problem.batch,), fitted_sigma(prior, wanted), dtype=problem.in_dtype.to_real(), device=problem.device)
+class REDState(NamedTuple):
+    x: torch.Tensor
+    sigma: torch.Tensor  # (B,) what the denoiser is called at
 
 
 @dataclass(frozen=True, kw_only=True)
 class RED(Solver):
-    """x+ = x − γ·(∇nll(x) + w·(x − D(x, sigma))), w = strength·L: RED by gradient descent (Romano, Elad & Milanfar 2017, eq. 35).
+    """x+ = x − γ·(∇nll(x) + w·(x − D(x, sigma))), w = lam/sigma², γ = 1/(L + w) (Romano, Elad & Milanfar 2017, §4.2).
 
-    L = ‖A‖²/sigma_y² and γ = 1/(L + w), so ``strength`` has no units: the weight of the residual x − D(x) against
-    the strongest direction of the data. A fixed point solves ∇nll(x) + w·(x − D(x)) = 0, which for denoisers without
-    symmetric Jacobian is no minimum (Reehorst & Schniter 2019).
+    By Tweedie (x − D(x, sigma))/sigma² is the gradient of −log p_sigma(x), so a fixed point is stationary for
+    nll − lam·log p_sigma: lam has no units and means the same as in ``hqs`` and ``admm``. The deblurring settings of the
+    paper (their lambda is w) are lam = 0.17 to 0.21. For denoisers without symmetric Jacobian there is no objective
+    behind it (Reehorst & Schniter 2019). L = ‖A‖²/sigma_y²; with a non-expansive D the map is stable, since x − D(x)
+    then has Lipschitz constant 2 at most and γ < 2/(L + 2w).
 
-    sigma : strength of the denoiser, units of x; None takes the noise level in units of x.
+    sigma : noise level for the denoiser, units of x; None is that of the noise per pixel of x.
     """
 
     n_steps: PositiveInt = 200
     tol: NonNegativeFloat | None = None
-    strength: PositiveFloat = 0.2
+    lam: PositiveFloat = 0.23
     sigma: PositiveFloat | None = None
 
     needs = NEEDS
 
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> REDState:
-        return REDState(start(problem, x0, rng), red_sigma(problem, prior, self.sigma))
+        return REDState(start(problem, x0, rng), given_or_noise(problem, prior, self.sigma))
 
     def step(self, problem: Problem, prior: Any, state: REDState, k: int, rng: torch.Generator):
         x, sigma = state
-        w = self.strength * problem.lipschitz
-        residual = x - on_x(prior).denoise(x, sigma)
-        gradient = problem.grad(x) + expand(w, x) * residual
+        w = self.lam / sigma**2
+        gradient = problem.grad(x) + expand(w, x) * (x - on_x(prior).denoise(x, sigma))
         return REDState(x - gradient / expand(problem.lipschitz + w, x), sigma), {"sigma": sigma}
 
     @classmethod

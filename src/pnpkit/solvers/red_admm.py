@@ -8,28 +8,33 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
-from pnpkit.solvers.red import NEEDS, red_sigma
+from pnpkit.solvers.red import NEEDS
+from pnpkit.solvers.schedules import given_or_noise
 from pnpkit.solvers.steps import on_x, start
 
 
 class REDADMMState(NamedTuple):
     x: torch.Tensor
     v: torch.Tensor
-    u: torch.Tensor
-    sigma: torch.Tensor
+    u: torch.Tensor  # scaled dual, in units of x
+    sigma: torch.Tensor  # (B,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class REDADMM(Solver):
-    """RED by ADMM (Romano, Elad & Milanfar 2017, algorithm 2), with ``inner`` fixed-point denoisings a step.
+    """RED by ADMM (Romano, Elad & Milanfar 2017, §4.2), with ``inner`` fixed-point denoisings a step.
 
-    x = prox of nll at v − u; v solves w·(v − D(v)) + beta·(v − x − u) = 0 by v ← (w·D(v) + beta·(x + u))/(w + beta);
-    u ← u + x − v. w = strength·L as in ``RED``, beta = penalty·w.
+    x = prox_{nll/beta}(v − u); v solves w·(v − D(v, sigma)) + beta·(v − x − u) = 0 by repeating
+    v ← (w·D(v, sigma) + beta·(x + u))/(w + beta); u ← u + x − v. w = lam/sigma² as in ``red``, whose fixed points it
+    shares; beta = penalty·w. One inner denoising is enough (Reehorst & Schniter 2019).
+
+    sigma : noise level for the denoiser, units of x; None is that of the noise per pixel of x.
+    penalty : without units.
     """
 
     n_steps: PositiveInt = 50
     tol: NonNegativeFloat | None = None
-    strength: PositiveFloat = 0.2
+    lam: PositiveFloat = 0.23
     sigma: PositiveFloat | None = None
     penalty: PositiveFloat = 1.0
     inner: PositiveInt = 1
@@ -38,18 +43,16 @@ class REDADMM(Solver):
 
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> REDADMMState:
         x = start(problem, x0, rng)
-        return REDADMMState(x, x, torch.zeros_like(x), red_sigma(problem, prior, self.sigma))
+        return REDADMMState(x, x, torch.zeros_like(x), given_or_noise(problem, prior, self.sigma))
 
     def step(self, problem: Problem, prior: Any, state: REDADMMState, k: int, rng: torch.Generator):
-        w = self.strength * problem.lipschitz
-        x = problem.prox(state.v - state.u, 1 / (self.penalty * w))
-        v, target = state.v, x + state.u
+        v, sigma = state.v, state.sigma
+        x = problem.prox(v - state.u, sigma**2 / (self.lam * self.penalty))
+        target = x + state.u
         for _ in range(self.inner):
-            v = (on_x(prior).denoise(v, state.sigma) + self.penalty * target) / (1 + self.penalty)
-        return REDADMMState(x, v, target - v, state.sigma), {"sigma": state.sigma}
+            v = (on_x(prior).denoise(v, sigma) + self.penalty * target) / (1 + self.penalty)
+        return REDADMMState(x, v, target - v, sigma), {"sigma": sigma}
 
     @classmethod
     def example(cls) -> Self:
         return cls(n_steps=30)
-
-

@@ -107,9 +107,7 @@ def poisson_disc_mask(
         raise SpecError(f"poisson_disc_mask: calib {calib} leaves nothing to choose in a k-space {tuple(shape[-2:])}.")
     state = np.random.get_state()
     try:
-        mask = poisson(
-            shape[-2:], acceleration, (calib, calib), crop_corner=crop_corner, seed=seed, tol=tolerance
-        )
+        mask = poisson(shape[-2:], acceleration, (calib, calib), crop_corner=crop_corner, seed=seed, tol=tolerance)
     except ValueError as error:
         raise SpecError(
             f"poisson_disc_mask: sigpy finds no mask of acceleration {acceleration:g} ± {tolerance:g} with a "

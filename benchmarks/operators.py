@@ -172,7 +172,8 @@ def main(repeats: int = 101, all_threads: int | None = None) -> None:
                 check_agreement(f"{name}, {call}", functions)
                 rows.append(row(name, call, compare(functions, rounds, threads), threads, wanted))
     notes = [
-        f"One image {C}×{N}×{N}, float32; medians of {repeats} interleaved calls, {max(repeats // 4, 5)} on all threads.",
+        f"One image {C}×{N}×{N}, float32; medians of {repeats} interleaved calls, "
+        f"{max(repeats // 4, 5)} on all threads.",
         "by hand: the same operator without checks, the faster of what we could write (super-resolution: folded "
         "spectra or strided convolution); what depends neither on x nor on tau is prepared beforehand.",
         "limit: 1.05 × by hand + 30 µs. wanted: by what factor deepinv must be slower. met: both, on one thread.",

@@ -193,9 +193,7 @@ def test_operator_without_an_example_says_how_to_get_one():
 def test_denoiser_outside_its_domain():
     prior = GaussianImages.example()
     x = torch.zeros(2, 1, 4, 4)
-    with pytest.raises(
-        CapabilityError, match=r"sigma 100 to 100 is outside the trained range \[0.001, 10\].*fit_sigma"
-    ):
+    with pytest.raises(CapabilityError, match=r"sigma 100 to 100 is outside the range \[0.001, 10\].*fit_sigma"):
         prior.denoise(x, 100.0)
     with pytest.raises(ShapeError, match=r"works on torch.float32 images, these are torch.float64"):
         prior.denoise(x.double(), 1.0)

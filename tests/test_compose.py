@@ -63,6 +63,18 @@ def test_defaults_are_chosen_and_said(operator, y):
     assert torch.isfinite(reconstruct(y).x).all()
 
 
+def test_a_weight_that_is_left_out_suits_operator_and_noise(operator, y):
+    """Of order 1/sigma: scaling data and noise together scales the image and nothing else."""
+    small = pk.compose(operator, "tv", noise=pk.Gaussian(0.05))
+    assert any("tv with weight" in note for note in small.notes)
+    big = pk.compose(operator, ["tv", {"name": "box", "low": -1e9, "high": 1e9}], noise=pk.Gaussian(5.0))
+    alone = pk.compose(operator, ["tv", {"name": "box", "low": -1e7, "high": 1e7}], noise=pk.Gaussian(0.05))
+    assert torch.allclose(big(100 * y).x / 100, alone(y).x, rtol=1e-3, atol=1e-4)
+    assert small.prior.weight == pytest.approx(100 * pk.compose(operator, "tv", noise=pk.Gaussian(5.0)).prior.weight)
+    with pytest.raises(SpecError, match="weight"):
+        pk.compose(operator, "tikhonov", noise=pk.Gaussian(0.05))
+
+
 def test_default_solver_follows_the_noise_and_the_prior(operator):
     poisson = pk.compose(operator, noise=pk.Poisson(gain=100.0))
     assert type(poisson.solver).__name__ == "MLEM"

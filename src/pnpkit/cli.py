@@ -77,9 +77,7 @@ def solve(
         bool, typer.Option("--simulate", help="The input is a clean image: measure it first, report PSNR.")
     ] = False,
     picture: Annotated[Optional[Path], typer.Option(help="Also write a PNG of the reconstruction.")] = None,  # noqa: UP045
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="Save the state here; resume from it when it exists.")
-    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Save the state here; resume from it when it exists.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Reconstruct one measurement by a config file."""
@@ -94,9 +92,7 @@ def solve(
 
 @app.command()
 def check(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Registered names or an installed plugin package.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Registered names or an installed plugin package.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything that is registered.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every check, not only failures.")] = False,
 ) -> None:

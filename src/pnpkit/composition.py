@@ -66,7 +66,8 @@ class Reconstructor:
         try:
             result = solve(problem, self.prior, self.solver, seed, start, progress, objective, checkpoint, every)
         except DivergedError as error:
-            raise DivergedError(str(error), give(error.x), error.step) from error
+            x = None if error.x is None else give(error.x)
+            raise DivergedError(str(error), x, error.step) from error
         return replace(
             result,
             x=give(result.x),
@@ -108,7 +109,7 @@ class Reconstructor:
         c = wanted[1] / top
         return (
             c,
-            f"scale: images reach about {top:.3g}, {type(part).__name__} expects {wanted}; multiplied by {c:.4g} inside",
+            f"scale: images reach about {top:.3g}, {type(part).__name__} expects {wanted}; times {c:.4g} inside",
         )
 
 
@@ -134,7 +135,8 @@ def compose(
     """Put parts together and check that they fit.
 
     operator : what was measured.
-    prior : one prior, several at once (a list: their sum), or None for a default that suits the images.
+    prior : one prior, several at once (a list: their sum), or None for a default that suits the images. TV and L1
+        priors given by name without ``weight`` get one that suits the noise.
     solver : None for a default that suits operator, noise and prior.
     noise : Gaussian(sigma) or Poisson(gain, background), in units of y. Required.
     scale : what images are multiplied by while solving. "auto": a factor that brings them into the range a
@@ -157,7 +159,7 @@ def compose(
     notes: list[str] = []
     chosen = None if solver is None else _built("solvers", Solver, solver)
     takes_prior = chosen is None or any(s.startswith("prior") for s in chosen.needs)
-    wanted = _prior(prior)
+    wanted = _prior(prior, op, likelihood, notes)
     if wanted is None and takes_prior:
         wanted = _default_prior(op, likelihood, chosen, notes)
     if chosen is None:
@@ -177,14 +179,27 @@ def _built(kind: str, base: type, value: Any) -> Any:
     return part
 
 
-def _prior(value: Any) -> AnyPrior:
+def _prior(value: Any, op: Operator, likelihood: Likelihood, notes: list[str]) -> AnyPrior:
     if value is None or isinstance(value, Priors):
         return value
     if isinstance(value, list | tuple):
         from pnpkit.priors.sum_prior import SumPrior
 
-        return SumPrior(priors=tuple(_built("priors", Proximable, v) for v in value))
-    return _built("priors", Prior, value)
+        return SumPrior(priors=tuple(_built("priors", Proximable, _weighted(v, op, likelihood, notes)) for v in value))
+    return _built("priors", Prior, _weighted(value, op, likelihood, notes))
+
+
+def _weighted(value: Any, op: Operator, likelihood: Likelihood, notes: list[str]) -> Any:
+    """The config of a prior with a default weight where it has none; anything else as it is."""
+    config = {"name": value} if isinstance(value, str) else value
+    if not isinstance(config, Mapping) or "name" not in config or "weight" in config:
+        return value
+    cls = registry.get("priors", config["name"])
+    if not issubclass(cls, Proximable) or cls.degree != 1:
+        return value
+    weight = default_weight(op, likelihood)
+    notes.append(f"prior: {config['name']} with weight {weight:.4g} (default for this operator and noise)")
+    return {**config, "weight": weight}
 
 
 def _default_prior(op: Operator, likelihood: Likelihood, solver: Solver | None, notes: list[str]) -> Prior | None:
@@ -194,24 +209,19 @@ def _default_prior(op: Operator, likelihood: Likelihood, solver: Solver | None, 
         return None  # `missing` then says that a denoiser is needed
     if solver is None and (likelihood.name != "gaussian" or not isinstance(op, LinearOperator)):
         return None  # MLEM or gradient descent need none
-    name = "l1_wavelet" if op.in_dtype.is_complex else "tv"
-    weight = default_weight(op, likelihood)
-    notes.append(
-        f"prior: {name} with weight {weight:.4g} (default for {'complex' if op.in_dtype.is_complex else 'real'} images)"
-    )
-    return registry.prior({"name": name, "weight": weight})
+    return registry.prior(_weighted("l1_wavelet" if op.in_dtype.is_complex else "tv", op, likelihood, notes))
 
 
 def default_weight(op: Operator, likelihood: Likelihood) -> float:
     """A strength of order 1/(noise std in image units): scale-free, and near the best for denoising.
 
     For denoising at standard deviation s the best TV and L1-wavelet weights lie near 1/s (threshold s²·weight ≈ s).
-    Ill-posed operators want less; half of it is a compromise, ``pk.tuning.choose_weight`` finds better.
+    Ill-posed operators want less, 0.2/s to 0.4/s in the demo's problems; ``pk.tuning.choose_weight`` finds better.
     """
     if not isinstance(likelihood, Gaussian) or not isinstance(op, LinearOperator):
         return 1.0
     gain = float(torch.as_tensor(op.norm()).mean())
-    return 0.5 * max(gain, torch.finfo(torch.float32).tiny) / float(likelihood.sigma.mean())
+    return 0.3 * max(gain, torch.finfo(torch.float32).tiny) / float(likelihood.sigma.mean())
 
 
 def _default_solver(op: Operator, likelihood: Likelihood, prior: AnyPrior, notes: list[str]) -> Solver:

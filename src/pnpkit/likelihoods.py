@@ -6,7 +6,7 @@ E|n|² = 2 sigma². Values are per sample, (B,); gradients are with respect to z
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -23,6 +23,10 @@ class Likelihood(nn.Module, Component):
     """p(y | z). ``name`` is what a solver's ``needs`` refers to."""
 
     kind = "likelihoods"
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
     name = ""
     expected_failures: ClassVar[Mapping[str, str]] = {}
 

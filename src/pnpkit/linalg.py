@@ -168,6 +168,7 @@ def power_norm(
     rng = torch.Generator(device).manual_seed(seed)
     v = torch.randn(shape, dtype=dtype, device=device, generator=rng)
     v = v / expand(norm(v), v)
+    eigenvalue = residual = torch.zeros(())
     for _ in range(max_iter):
         w = normal(v)
         eigenvalue = inner(v, w)

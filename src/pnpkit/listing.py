@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pnpkit import registry, spec
 from pnpkit.errors import PnpkitError, RegistryError, suggest
-from pnpkit.solvers.base import missing
+from pnpkit.solvers.base import Solver, missing
 
 
 def summary(component: Any) -> str:
@@ -50,7 +50,8 @@ def schema(name: str) -> str:
 
 def describe(name: str) -> Iterator[RenderableType]:
     """Docstring and parameters."""
-    kind, component = find(name)
+    kind, found = find(name)
+    component: Any = found
     yield f"[bold]{name}[/] ({kind[:-1]}, {component.__module__}:{component.__qualname__})\n"
     yield escape(inspect.getdoc(component) or "")
     table = Table(title="parameters", title_justify="left", box=None)
@@ -62,7 +63,7 @@ def describe(name: str) -> Iterator[RenderableType]:
         table.add_row(p.name, escape(_type_name(p.annotation)), escape(default))
     if table.row_count:
         yield table
-    if kind == "solvers":
+    if isinstance(component, type) and issubclass(component, Solver):
         yield "needs: " + "; ".join(f"{who}: {', '.join(what)}" for who, what in component.needs.items())
 
 

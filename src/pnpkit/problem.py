@@ -30,7 +30,8 @@ class Problem:
     def __post_init__(self) -> None:
         if not isinstance(self.operator, Operator) or not isinstance(self.likelihood, Likelihood):
             raise SpecError(
-                f"Problem(operator, likelihood, y): given {type(self.operator).__name__}, {type(self.likelihood).__name__}."
+                f"Problem(operator, likelihood, y): given {type(self.operator).__name__}, "
+                f"{type(self.likelihood).__name__}."
             )
         self.operator._check(self.y, self.operator.out_shape, self.operator.out_dtype, "y")
         finite = torch.isfinite(torch.view_as_real(self.y) if self.y.is_complex() else self.y)
@@ -99,7 +100,7 @@ class Problem:
         if not isinstance(self.operator, LinearOperator) or self.likelihood.name != "gaussian":
             raise CapabilityError(
                 f"prox and sample of the data term need a linear operator and Gaussian noise; here "
-                f"{type(self.operator).__name__} and {type(self.likelihood).__name__}. Use a gradient solver (pgd, fista, mlem)."
+                f"{type(self.operator).__name__} and {type(self.likelihood).__name__}. Use a gradient solver."
             )
         likelihood = self.likelihood
         if isinstance(likelihood, Gaussian) and not likelihood.per_element:

@@ -136,5 +136,5 @@ def test_too_long_a_given_step_diverges_and_says_where():
 
 def test_a_start_without_a_density_is_refused():
     problem = counts()
-    with pytest.raises(DataError, match="negative|< 0"):
+    with pytest.raises(DataError, match=r"negative|< 0"):
         solve(problem, None, GradientDescent(n_steps=2), x0=torch.full((3, 1, 3, 4), -5.0, dtype=torch.float64))

@@ -44,11 +44,11 @@ def problem():
     return Problem(operator, likelihood, likelihood.sample(operator(x), rng))
 
 
-def red_solution(problem: Problem, strength: float) -> torch.Tensor:
-    """(AᵀA/σ² + w(I − W)) x = Aᵀy/σ², w = strength·L."""
+def red_solution(problem: Problem, lam: float) -> torch.Tensor:
+    """(AᵀA/σ² + w(I − W)) x = Aᵀy/σ², w = lam·L as sigma is the noise level, L^(−1/2)."""
     a = dense(problem.operator._forward, SHAPE, torch.float64)
     w = dense(lambda v: Smooth()._denoise(v, None), SHAPE, torch.float64)
-    weight = strength * float(problem.lipschitz[0])
+    weight = lam * float(problem.lipschitz[0])
     left = a.T @ a / 0.01 + weight * (torch.eye(64, dtype=torch.float64) - w)
     return torch.linalg.solve(left, (problem.y.flatten(1) @ a / 0.01).T).T.reshape(problem.y.shape)
 
@@ -56,11 +56,11 @@ def red_solution(problem: Problem, strength: float) -> torch.Tensor:
 @pytest.mark.parametrize(
     "solver",
     [
-        RED(n_steps=3000, strength=2.0),
-        REDFixedPoint(n_steps=1500, strength=2.0),
-        REDAccelerated(n_steps=800, strength=2.0),
-        REDADMM(n_steps=1500, strength=2.0),
-        REDADMM(n_steps=800, strength=2.0, inner=3),
+        RED(n_steps=3000, lam=2.0),
+        REDFixedPoint(n_steps=1500, lam=2.0),
+        REDAccelerated(n_steps=800, lam=2.0),
+        REDADMM(n_steps=1500, lam=2.0),
+        REDADMM(n_steps=800, lam=2.0, inner=3),
     ],
     ids=lambda s: type(s).__name__,
 )
@@ -128,5 +128,7 @@ def test_capabilities(problem):
 
 
 def test_log_spacing():
-    assert log_spaced(1.0, 0.01, 3) == pytest.approx((1.0, 0.1, 0.01))
-    assert log_spaced(1.0, 0.01, 1) == (0.01,)
+    first, last = torch.tensor([1.0, 2.0]), torch.tensor([0.01, 2.0])
+    values = torch.stack([log_spaced(first, last, k, 3) for k in range(3)])
+    assert torch.allclose(values, torch.tensor([[1.0, 2.0], [0.1, 2.0], [0.01, 2.0]]))
+    assert torch.equal(log_spaced(first, last, 0, 1), last)

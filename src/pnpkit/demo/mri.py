@@ -34,7 +34,7 @@ def phantom() -> Case:
     from skimage.data import shepp_logan_phantom
     from skimage.transform import resize
 
-    image = torch.from_numpy(resize(shepp_logan_phantom(), (SIDE, SIDE)).astype(np.float32))
+    image = torch.from_numpy(np.asarray(resize(shepp_logan_phantom(), (SIDE, SIDE)), dtype=np.float32))
     axis = torch.linspace(-1, 1, SIDE)
     phase = torch.exp(1j * (0.8 * axis[:, None] - 0.5 * axis[None] ** 2))
     x = (image * phase).to(torch.complex64)[None, None]

@@ -28,19 +28,19 @@ def photograph(name: str) -> torch.Tensor:
 def cases(data: Path | None, quick: bool) -> Iterator[Case]:
     """Three degradations of each photograph."""
     shape = (3, SIDE, SIDE)
+    mask = registry.make("random_mask", shape=(1, SIDE, SIDE), fraction=0.4, seed=0)
     tasks = (
-        ("motion blur", operators.Blur(kernel=registry.make("motion_kernel", size=21, seed=3), shape=shape), 0.02, 1.0),
+        ("motion blur", operators.Blur(kernel=registry.make("motion_kernel", size=21, seed=3), shape=shape), 0.02),
         (
             "×2 super-resolution",
             operators.SuperResolution(kernel=registry.make("gaussian_kernel", size=7, std=1.0), factor=2, shape=shape),
             0.01,
-            1.0,
         ),
-        ("inpainting, 60 % missing", operators.Inpainting(mask=registry.make("random_mask", shape=(1, SIDE, SIDE), fraction=0.4, seed=0), shape=shape), 0.02, 1.0),
+        ("inpainting, 60 % missing", operators.Inpainting(mask=mask, shape=shape), 0.02),
     )  # fmt: skip
     for name in PHOTOGRAPHS[:1] if quick else PHOTOGRAPHS:
         x = photograph(name)
-        for task, operator, sigma, _ in tasks:
+        for task, operator, sigma in tasks:
             noise = likelihoods.Gaussian(sigma=sigma)
             yield simulate(
                 f"{name}: {task}", operator, noise, x, methods(task, sigma, data), f"Gaussian noise, sigma {sigma:g}"

@@ -20,8 +20,8 @@ def _check_photographs(name: str, x: torch.Tensor, ref: torch.Tensor) -> None:
     for what, image in (("x", x), ("ref", ref)):
         if float(image.min()) < -1e-6 or float(image.max()) > 1 + 1e-6:
             raise DataError(
-                f"{name} is defined on [0, 1]; {what} spans [{float(image.min()):.3g}, {float(image.max()):.3g}]. Clamp or "
-                "rescale it yourself, so that it is known."
+                f"{name} works on [0, 1]; {what} spans [{float(image.min()):.3g}, {float(image.max()):.3g}]. "
+                "Clamp or rescale it yourself, so that it is known."
             )
 
 

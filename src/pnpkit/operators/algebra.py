@@ -58,7 +58,7 @@ def _check_chain(operators: tuple[Operator, ...]) -> None:
     for outer, inner in pairwise(operators):
         if (inner.dtype, inner.device) != (outer.dtype, outer.device):
             raise ShapeError(
-                f"{type(outer).__name__} @ {type(inner).__name__}: the inner one is {inner.dtype} on {inner.device}, the "
+                f"{type(outer).__name__} @ {type(inner).__name__}: the inner one is {inner.dtype} on {inner.device}, "
                 f"outer one {outer.dtype} on {outer.device}; move one with .to()."
             )
         if (inner.out_shape, inner.out_dtype) != (outer.in_shape, outer.in_dtype):
@@ -308,7 +308,8 @@ class Stack(_Nested, LinearOperator):
         """The inverse of ``split``."""
         if tuple(p.shape[1:] for p in parts) != tuple(op.out_shape for op in self.operators):
             raise ShapeError(
-                f"Stack.join: expected parts {[op.out_shape for op in self.operators]}, given {[tuple(p.shape[1:]) for p in parts]}."
+                f"Stack.join: expected parts {[op.out_shape for op in self.operators]}, "
+                f"given {[tuple(p.shape[1:]) for p in parts]}."
             )
         return torch.cat([p.flatten(1) for p in parts], 1)
 
@@ -375,7 +376,7 @@ class Rows(LinearOperator):
         n = shape[axis]
         if index.ndim != 1 or index.is_floating_point() or index.numel() == 0:
             raise SpecError(
-                f"Rows: index must be a 1-D integer tensor with at least one entry, given {tuple(index.shape)} {index.dtype}."
+                f"Rows: index must be a non-empty 1-D integer tensor, given {tuple(index.shape)} {index.dtype}."
             )
         if int(index.min()) < 0 or int(index.max()) >= n or index.unique().numel() != index.numel():
             raise SpecError(f"Rows: indices must be distinct and in [0, {n}).")

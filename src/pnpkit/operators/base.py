@@ -81,6 +81,10 @@ class Operator(nn.Module, Component):
         # Carries precision and device of an operator that has no tensors of its own.
         self.register_buffer("_anchor", torch.zeros(0), persistent=False)
 
+    if TYPE_CHECKING:  # buffers are attributes: nn.Module declares them as Tensor | Module
+
+        def __getattr__(self, name: str) -> Any: ...
+
     # --- what an author writes ---
 
     @abstractmethod
@@ -295,7 +299,7 @@ class Operator(nn.Module, Component):
     def __copy__(self) -> Self:
         """Shares tensors and caches, but has its own slots for them: ``.to()`` moves the copy alone."""
         new = type(self).__new__(type(self))
-        new.__dict__ = dict(self.__dict__)
+        vars(new).update(vars(self))
         new._buffers = dict(self._buffers)
         new._modules = {n: copy.copy(m) if isinstance(m, Operator) else m for n, m in self._modules.items()}
         return new

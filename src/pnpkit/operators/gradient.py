@@ -22,7 +22,8 @@ class Gradient(LinearOperator):
     ----------
     shape : image shape (C, …).
     axes : how many trailing axes are differenced, 1 to 3; out[0] is the first of them.
-    boundary : "neumann" (the last difference is 0) or "circular".
+    boundary : "neumann" (the last difference is 0) or "circular" (D^H D is then Fourier-diagonal, so quadratic
+        penalties have closed forms).
     complex : whether images are complex.
     """
 
@@ -73,19 +74,18 @@ class Gradient(LinearOperator):
         return torch.tensor(math.sqrt(total), dtype=self.dtype, device=self.device)
 
     def _pull(self, g: Gram) -> Gram | None:
-        if g.basis != "scalar" or self.boundary != "circular" or self.axes == 1:
+        """Circular: DᵀD is diagonal in the DFT. One axis is so in the 2-D transform, over the axis before it too."""
+        rank = max(self.axes, 2)
+        if g.basis != "scalar" or self.boundary != "circular" or rank > len(self.shape):
             return None
-        sizes = self.shape[len(self.shape) - self.axes :]
-        laplacian = torch.zeros(sizes, dtype=self.dtype, device=self.device)
-        for i, n in enumerate(sizes):
-            k = torch.arange(n, dtype=self.dtype, device=self.device)
-            laplacian = laplacian + (4 * torch.sin(math.pi * k / n) ** 2).reshape(
-                [-1 if j == i else 1 for j in range(self.axes)]
-            )
-        basis: Basis = "fourier2" if self.axes == 2 else "fourier3"
-        return Gram.of(
-            basis, laplacian.expand(*[1] * (len(self.shape) - self.axes), *sizes) * g.values, len(self.shape)
-        )
+        laplacian = torch.zeros(self.shape[len(self.shape) - rank :], dtype=torch.float64, device=self.device)
+        for axis in range(-self.axes, 0):
+            n = self.shape[axis]
+            waves = 4 * torch.sin(math.pi * torch.arange(n, dtype=torch.float64, device=self.device) / n) ** 2
+            laplacian = laplacian + waves.reshape(-1, *[1] * (-axis - 1))
+        wide = laplacian.to(self.dtype).expand(*[1] * (len(self.shape) - rank), *laplacian.shape)
+        basis: Basis = "fourier2" if rank == 2 else "fourier3"
+        return Gram.of(basis, wide * g.values, len(self.shape))
 
     def _push(self, g: Gram) -> Gram | None:
         return None

@@ -139,7 +139,7 @@ def filters(wavelet: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     import pywt
 
     try:
-        taps = pywt.Wavelet(wavelet)
+        taps = pywt.Wavelet(wavelet)  # type: ignore[attr-defined]
     except ValueError as error:
         raise SpecError(f"Wavelet: {wavelet!r} is not a wavelet of PyWavelets; e.g. 'haar', 'db4', 'sym8'.") from error
     if not taps.orthogonal:

@@ -101,7 +101,6 @@ class Prior(nn.Module, Component):
     def counted(self, counter: PriorCounter) -> Self:
         """A copy that counts its calls; shares its tensors with this one."""
         new = copy.copy(self)
-        new.__dict__ = dict(self.__dict__)
         new._counter = counter
         return new
 
@@ -156,7 +155,7 @@ class Denoiser(Prior):
         # One part in a million of slack: a float32 sigma at the very end of the range is inside it.
         if not bool(((s >= low * (1 - 1e-6)) & (s <= high * (1 + 1e-6)) & (s > 0)).all()):
             raise CapabilityError(
-                f"{type(self).__name__}: sigma {float(s.min()):.4g} to {float(s.max()):.4g} is outside the trained range "
+                f"{type(self).__name__}: sigma {float(s.min()):.4g} to {float(s.max()):.4g} is outside the range "
                 f"[{low:g}, {high:g}]. Rescale the images, or let a solver fit its schedule with fit_sigma."
             )
         return s.expand(x.shape[0])
@@ -171,6 +170,7 @@ class Proximable(Prior):
     provides = ("prox",)
     has_value: ClassVar[bool] = True
     convex: ClassVar[bool] = True  # its prox is then firmly non-expansive, and checked to be
+    degree: ClassVar[int | None] = None  # h(c·x) = c^degree·h(x) for c > 0; ``compose`` has a default weight for 1
 
     @abstractmethod
     def _prox(self, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
@@ -198,7 +198,7 @@ class Proximable(Prior):
         return self._value(x)
 
     def terms(self, shape: Shape, dtype: torch.dtype) -> "tuple[tuple[LinearOperator | None, Proximable], ...]":
-        """h(x) = Σ h_i(K_i x) on images of ``shape``, as (K_i, h_i), K None for the identity: for primal-dual solvers."""
+        """h(x) = Σ h_i(K_i x) on images of ``shape``, as (K_i, h_i), K None for the identity."""
         return ((None, self),)
 
 

@@ -24,10 +24,12 @@ class ClosedFormTV(Proximable):
 
     provides = ("prox", "closed_form_tv")
     has_value = False
+    degree = 1
 
     def __init__(self, weight: PositiveFloat, isotropic: bool = True, axes: Axes = 2, boundary: Boundary = "neumann"):
         super().__init__()
-        self.weight, self.isotropic, self.axes, self.boundary = weight, isotropic, axes, boundary
+        self.weight, self.isotropic, self.axes = weight, isotropic, axes
+        self.boundary: Boundary = boundary
 
     def _prox(self, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
         d = differences(z, self.axes, self.boundary)

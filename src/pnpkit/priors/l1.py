@@ -29,6 +29,8 @@ class L1(Proximable):
     group : None, or the axis of the image (0 the first after the batch) whose entries form one group.
     """
 
+    degree = 1
+
     def __init__(self, weight: PositiveFloat, group: NonNegativeInt | None = None):
         super().__init__()
         self.weight, self.group = weight, group
@@ -48,6 +50,8 @@ class L1(Proximable):
 
 class Details(Proximable):
     """weight · Σ |details| of a wavelet pyramid; the coarse image is free. Part of ``L1Wavelet.terms``."""
+
+    degree = 1
 
     def __init__(self, weight: PositiveFloat, depth: PositiveInt):
         super().__init__()
@@ -84,6 +88,8 @@ class L1Wavelet(Proximable):
     shifts : average the shrinkage over this many diagonal shifts (cycle spinning, Coifman & Donoho 1995): fewer
         block artefacts, that many times the cost.
     """
+
+    degree = 1
 
     def __init__(
         self, weight: PositiveFloat, wavelet: str = "db4", levels: PositiveInt | None = None, shifts: PositiveInt = 1

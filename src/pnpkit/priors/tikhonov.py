@@ -19,6 +19,8 @@ class Tikhonov(Proximable):
     operator : K, e.g. the operator ``gradient``; None for the identity.
     """
 
+    degree = 2
+
     def __init__(self, weight: PositiveFloat, operator: LinearOperator | None = None):
         super().__init__()
         self.weight, self.operator = weight, operator

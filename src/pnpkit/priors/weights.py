@@ -42,7 +42,7 @@ def load(name: str, sha256: str | None = None) -> State:
         return _npz(path)
     raise WeightsError(
         f"{path} is not .safetensors or .npz. A pickled checkpoint can run code when loaded; convert it once with "
-        f"`pnpkit weights convert {path} {path.with_suffix('.safetensors').name}`, which reads it with weights_only=True."
+        f"`pnpkit weights convert {path} {path.with_suffix('.safetensors').name}`, with weights_only=True."
     )
 
 

@@ -25,8 +25,8 @@ class RED(Solver):
     """x+ = x − γ·(∇nll(x) + w·(x − D(x, sigma))), w = lam/sigma², γ = 1/(L + w) (Romano, Elad & Milanfar 2017, §4.2).
 
     By Tweedie (x − D(x, sigma))/sigma² is the gradient of −log p_sigma(x), so a fixed point is stationary for
-    nll − lam·log p_sigma: lam has no units and means the same as in ``hqs`` and ``admm``. The deblurring settings of the
-    paper (their lambda is w) are lam = 0.17 to 0.21. For denoisers without symmetric Jacobian there is no objective
+    nll − lam·log p_sigma: lam has no units and means the same as in ``hqs`` and ``admm``. The paper's deblurring
+    settings (their lambda is w) are lam = 0.17 to 0.21. For denoisers without symmetric Jacobian there is no objective
     behind it (Reehorst & Schniter 2019). L = ‖A‖²/sigma_y²; with a non-expansive D the map is stable, since x − D(x)
     then has Lipschitz constant 2 at most and γ < 2/(L + 2w).
 

@@ -24,9 +24,9 @@ class REDAcceleratedState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class REDAccelerated(Solver):
-    """v = D(z, sigma)/l + (1 − 1/l)·z, x+ = prox_{nll/(w·l)}(v), z = x+ + β·(x+ − x): RED-APG (Reehorst & Schniter 2019).
+    """RED-APG: v = D(z, sigma)/l + (1 − 1/l)·z, x+ = prox_{nll/(w·l)}(v), z = x+ + β·(x+ − x).
 
-    FISTA with the roles exchanged: gradient steps of length 1/(w·l) on RED's regulariser, prox steps on the data.
+    Reehorst & Schniter (2019): FISTA with the roles exchanged, gradient steps of length 1/(w·l) on RED's regulariser, prox steps on the data.
     w = lam/sigma² as in ``red``, whose fixed points it shares. Momentum β restarts, per sample, where it points
     against the step (O'Donoghue & Candès 2015, §3.2; not in the paper): with a denoiser that is not a contraction it
     might run away.

@@ -56,17 +56,6 @@ def _given(part: Any, sigma: Any) -> Any:
     return sigma
 
 
-def fitted_sigma(prior: Any, sigma: float) -> float:
-    """``sigma`` moved into the denoiser's range; as it is for other priors."""
-    part = on_x(prior)
-    return part.fit_sigma(sigma) if isinstance(part, Denoiser) else sigma
-
-
-def noise_level(problem: Problem) -> torch.Tensor:
-    """Standard deviation of the noise in units of x, (B,): sigma/‖A‖; Gaussian noise, linear operator."""
-    return problem.lipschitz.rsqrt()
-
-
 # --- forward-backward steps ---
 
 Finish = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (x − γ∇nll, γ) -> x+

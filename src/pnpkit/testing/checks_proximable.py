@@ -173,6 +173,23 @@ def check_prox_uses_weight(prior: Proximable) -> None:
 
 
 @check("priors", Proximable)
+def check_degree(prior: Proximable) -> None:
+    """A function of degree p: h(c·x) = c^p·h(x), and so prox(c·z, c^(2 − p)·tau) = c·prox(z, tau)."""
+    if prior.degree is None:
+        raise Skip("declares no degree")
+    z, c = prior_images(prior), 4.0
+    expect_close(
+        prior.prox(c * z, c ** (2 - prior.degree) * _tau(z)),
+        c * prior.prox(z, _tau(z)),
+        1e-3,
+        f"prox of 4·z, for a function of degree {prior.degree}",
+    )
+    if prior.has_value:
+        wanted = c**prior.degree * prior.value(z)
+        expect_close(prior.value(c * z), wanted, _rtol(z), f"value at 4·z, for a function of degree {prior.degree}")
+
+
+@check("priors", Proximable)
 def check_prox_limit_of_small_steps(prior: Proximable) -> None:
     """prox(z, tau) → z as tau → 0, for z where the function is finite."""
     wide, z = _in_double(prior)

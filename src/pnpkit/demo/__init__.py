@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -48,19 +49,19 @@ def _data_folder(console: Console) -> Path | None:
 
 
 def table(outcomes: list) -> Table:
-    """PSNR, SSIM and seconds of every method on every case."""
-    result = Table(title="PSNR (dB) / SSIM / seconds", title_justify="left")
-    methods = list(dict.fromkeys(r.method for o in outcomes for r in o.rows))
-    result.add_column("case")
-    for method in methods:
-        result.add_column(method, justify="right")
+    """PSNR, SSIM and seconds of every method on every case; the best PSNR in bold."""
+    result = Table(*("case", "method"), box=SIMPLE_HEAD)
+    for name in ("PSNR dB", "SSIM", "seconds"):
+        result.add_column(name, justify="right")
     for outcome in outcomes:
-        rows = {r.method: r for r in outcome.rows}
         best = max(r.psnr for r in outcome.rows)
-        cells = []
-        for method in methods:
-            r = rows.get(method)
-            text = "" if r is None else f"{r.psnr:.2f} / {r.ssim:.3f} / {r.seconds:.1f}"
-            cells.append(f"[bold]{text}[/]" if r is not None and r.psnr == best else text)
-        result.add_row(outcome.case.title, *cells)
+        for i, r in enumerate(outcome.rows):
+            figures = (f"{r.psnr:.2f}", f"{r.ssim:.3f}", f"{r.seconds:.1f}")
+            result.add_row(
+                "" if i else outcome.case.title,
+                r.method,
+                *figures,
+                style="bold" if r.psnr == best else None,
+                end_section=r is outcome.rows[-1],
+            )
     return result

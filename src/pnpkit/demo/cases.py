@@ -26,7 +26,7 @@ class Method:
 class Case:
     """A measurement y (1, *out_shape) of a known or reference image x (1, *in_shape).
 
-    ``support`` (1, *in_shape), boolean: where the figures are computed; None for everywhere.
+    ``support`` (1, *in_shape), boolean: where the figures are computed (SSIM: zero outside); None for everywhere.
     """
 
     title: str
@@ -102,7 +102,7 @@ def _run(case: Case, method: Method, truth: torch.Tensor, peak: float, quick: bo
     return Row(
         method=method.name,
         psnr=_psnr(case, result.x, truth, peak),
-        ssim=float(ssim(x, truth, data_range=peak).mean()),
+        ssim=_ssim(case, x, truth, peak),
         seconds=result.seconds - spent,
         steps=result.steps,
         calls=result.calls,
@@ -117,6 +117,11 @@ def _psnr(case: Case, x: torch.Tensor, truth: torch.Tensor, peak: float) -> floa
     if case.support is not None:
         image, truth = image[case.support][None], truth[case.support][None]
     return float(psnr(image, truth, data_range=peak).mean())
+
+
+def _ssim(case: Case, image: torch.Tensor, truth: torch.Tensor, peak: float) -> float:
+    inside = 1 if case.support is None else case.support
+    return float(ssim(image * inside, truth * inside, data_range=peak).mean())
 
 
 def _real(x: torch.Tensor) -> torch.Tensor:

@@ -20,12 +20,12 @@ def cases(data: Path | None, quick: bool) -> Iterator[Case]:
         yield brain(data / "mri")
 
 
-def methods(sigma: float) -> list[Method]:
+def methods(sigma: float, tv: float) -> list[Method]:
     """CG-SENSE, L1-wavelet and TV."""
     return [
         Method("CG-SENSE", None, solvers.CG(n_steps=30)),
-        Method("TV", priors.TV(weight=0.25 / sigma), solvers.PDHG(n_steps=150)),
-        Method("L1-wavelet", priors.L1Wavelet(weight=0.25 / sigma), solvers.FISTA(n_steps=80)),
+        Method("TV", priors.TV(weight=tv), solvers.PDHG(n_steps=400)),
+        Method("L1-wavelet", priors.L1Wavelet(weight=0.3 / sigma, shifts=4), solvers.FISTA(n_steps=100)),
     ]
 
 
@@ -43,7 +43,9 @@ def phantom() -> Case:
     operator = operators.MRI(mask=mask, maps=maps)
     sigma = 0.005
     text = f"Shepp–Logan, {COILS} coils, 4× line mask, complex noise of sigma {sigma:g}"
-    return simulate("MRI phantom, 4×", operator, likelihoods.Gaussian(sigma=sigma), x, methods(sigma), text)
+    return simulate(
+        "MRI phantom, 4×", operator, likelihoods.Gaussian(sigma=sigma), x, methods(sigma, tv=0.5 / sigma), text
+    )
 
 
 def brain(folder: Path) -> Case:
@@ -68,7 +70,7 @@ def brain(folder: Path) -> Case:
         likelihoods.Gaussian(sigma=sigma),
         x,
         (kspace * mask)[None],
-        tuple(methods(sigma)),
+        tuple(methods(sigma, tv=0.2 / sigma)),
         text,
         support,
     )

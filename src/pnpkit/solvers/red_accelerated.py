@@ -26,10 +26,10 @@ class REDAcceleratedState(NamedTuple):
 class REDAccelerated(Solver):
     """RED-APG: v = D(z, sigma)/l + (1 − 1/l)·z, x+ = prox_{nll/(w·l)}(v), z = x+ + β·(x+ − x).
 
-    Reehorst & Schniter (2019): FISTA with the roles exchanged, gradient steps of length 1/(w·l) on RED's regulariser, prox steps on the data.
-    w = lam/sigma² as in ``red``, whose fixed points it shares. Momentum β restarts, per sample, where it points
-    against the step (O'Donoghue & Candès 2015, §3.2; not in the paper): with a denoiser that is not a contraction it
-    might run away.
+    Reehorst & Schniter (2019): FISTA with the roles exchanged, gradient steps of length 1/(w·l) on RED's regulariser
+    and prox steps on the data. w = lam/sigma² as in ``red``, whose fixed points it shares. Momentum β restarts, per
+    sample, where it points against the step (O'Donoghue & Candès 2015, §3.2; not in the paper): with a denoiser that
+    is not a contraction it might run away.
 
     relaxation : their l ≥ 1; l = 1 is ``red_fixed_point`` with momentum, larger ones are more cautious.
     sigma : noise level for the denoiser, units of x; None is that of the noise per pixel of x.

@@ -39,7 +39,9 @@ def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 51, th
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def write_report(name: str, rows: Sequence[Mapping[str, Cell]], command: str, notes: Sequence[str] = ()) -> str:
+def write_report(
+    name: str, rows: Sequence[Mapping[str, Cell]], command: str, notes: Sequence[str] = (), title: str = ""
+) -> str:
     """Write benchmarks/results/<name>.json and .md, print and return the Markdown.
 
     rows : one mapping per line of the table, column -> value; columns in order of first appearance.
@@ -58,7 +60,9 @@ def write_report(name: str, rows: Sequence[Mapping[str, Cell]], command: str, no
     head = f"`{command}` on {machine['cpu']} ({machine['cores']} cores), torch {machine['torch']}; "
     head += f"load average {machine['load_at_start']} before, {machine['load_at_end']} after."
     body = ["| " + " | ".join(cells) + " |" for cells in table]
-    text = "\n".join([f"# {name.replace('_', ' ').capitalize()}", "", head, "", *body, "", *(f"- {n}" for n in notes)])
+    text = "\n".join(
+        [f"# {title or name.replace('_', ' ').capitalize()}", "", head, "", *body, "", *(f"- {n}" for n in notes)]
+    )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     (RESULTS / f"{name}.md").write_text(text.rstrip() + "\n")

@@ -87,10 +87,11 @@ def fill(module: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> N
     module.load_state_dict(dict(state))
 
 
-def convert(source: Path, target: Path) -> None:
+def convert(source: str | Path, target: str | Path) -> None:
     """A .pth/.pt checkpoint (weights only) to safetensors with a JSON card beside it."""
     from safetensors.torch import save_file
 
+    source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
         raise WeightsError(f"{target}: the target must end in .safetensors.")
     if not source.is_file():

@@ -167,6 +167,8 @@ def _first(state: Any) -> Step:
 def _next(last: Step, state: Any, info: Info, tol: float | None) -> Step:
     """``last`` moved on to a new state."""
     size = linalg.norm(state.x.detach())
+    if tol is None and last.x is last.state.x and bool((size < last.limit).all()):  # nothing happened: the usual case
+        return last._replace(k=last.k + 1, state=state, info=info, x=state.x)
     limit = torch.where(last.limit > 0, last.limit, GROWN * size)  # a start at zero: the first step sets the scale
     finite = last.finite & ((torch.isfinite(size) & (size <= limit)) | last.settled)
     follows = finite & ~last.settled

@@ -40,8 +40,9 @@ def given_or_noise(problem: Problem, prior: Any, sigma: float | None) -> torch.T
 
 def given_or_widest(prior: Any, sigma: float | None, x: torch.Tensor) -> torch.Tensor:
     """``sigma`` for every sample, else 49/255 of the denoiser's value range, else of max |x|; fitted, (B,)."""
-    size = x.abs().flatten(1).amax(1)
     domain = getattr(on_x(prior), "domain", None)
     if sigma is None and domain is not None and domain.value_range is not None:
         sigma = WIDEST * (domain.value_range[1] - domain.value_range[0])
-    return fitted(prior, WIDEST * size if sigma is None else torch.full_like(size, sigma))
+    if sigma is None:
+        return fitted(prior, WIDEST * x.abs().flatten(1).amax(1))
+    return fitted(prior, x.real.new_full((x.shape[0],), sigma))

@@ -1,4 +1,4 @@
-"""``pnpkit``: list, show, solve, check, demo, weights. Errors are one paragraph; see EXIT_CODES."""
+"""``pnpkit``: list, show, solve, check, demo, train, weights. Errors are one paragraph; see EXIT_CODES."""
 
 import sys
 from pathlib import Path
@@ -119,6 +119,33 @@ def demo(
     from pnpkit.demo import run
 
     run(out, quick=quick, threads=threads, console=console)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file (YAML), or the name of a shipped one.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME when left out. Goes on from it.")] = None,
+    steps: Annotated[int | None, typer.Option(help="In place of the recipe's number of steps.", min=1)] = None,
+    threads: Annotated[int, typer.Option(help="Torch threads; 0 leaves torch's choice.", min=0)] = 0,
+    eager: Annotated[bool, typer.Option("--eager", help="Without torch.compile.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Train a prior; killed at any time, the same command goes on. Data paths are relative to PNPKIT_DATA.
+
+    Several processes: torchrun --nproc-per-node 4 -m pnpkit train RECIPE.
+    """
+    import torch
+
+    from pnpkit.training.loop import device_from_environment
+    from pnpkit.training.loop import train as run
+    from pnpkit.training.recipe import read_recipe
+
+    if threads:
+        torch.set_num_threads(threads)
+    plan = read_recipe(recipe).with_options(steps=steps, compile=False if eager else None)
+    folder = out or Path("runs") / plan.name
+    path = run(plan, folder, device_from_environment(), lambda line: console.print(escape(line)), progress=not quiet)
+    console.print(f"wrote {path}")
 
 
 @weights_app.command("convert")

@@ -1,0 +1,5 @@
+"""``python -m pnpkit``, for torchrun."""
+
+from pnpkit.cli import main
+
+main()

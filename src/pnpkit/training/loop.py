@@ -1,0 +1,211 @@
+"""The training loop: one process or many, killed at any time, continued exactly."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pnpkit.errors import DataError, DivergedError, PnpkitError
+from pnpkit.priors.networks.edm import Preconditioned
+from pnpkit.training import denoising
+from pnpkit.training.data import Pool
+from pnpkit.training.processes import Processes
+from pnpkit.training.recipe import OptimiserOptions, Recipe
+from pnpkit.training.run import Run
+
+LOG_EVERY = 50
+
+
+class OutOfMemory(PnpkitError, MemoryError):
+    """A step did not fit into memory."""
+
+
+def rate_at(options: OptimiserOptions, k: int) -> float:
+    """The learning rate of step k: warm-up, constant, linear to zero (a trapezoid; Hägele et al. 2024)."""
+    rise = min(1.0, (k + 1) / options.warmup)
+    fall = min(1.0, (options.steps - k) / max(1.0, options.decay * options.steps))
+    return options.rate * rise * fall
+
+
+class Trainer:
+    """State of a training: model, its running mean, optimiser, step. ``advance`` makes one step."""
+
+    def __init__(self, recipe: Recipe, pool: Pool, device: torch.device, processes: Processes):
+        self.recipe, self.pool, self.device, self.processes = recipe, pool, device, processes
+        self.model: Preconditioned = denoising.build(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean: Preconditioned = denoising.build(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean.requires_grad_(False)
+        options = recipe.optimiser
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=options.rate,
+            betas=(0.9, 0.99),
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+        self.body = self._body(options)
+        self.step = 0
+
+    def _body(self, options: OptimiserOptions) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        network: nn.Module = self.processes.wrapped(self.model.network)
+        compiled = torch.compile(network) if options.compile else network
+
+        def body(z: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
+                return compiled(z.contiguous(memory_format=torch.channels_last), embedding)
+
+        return body
+
+    def advance(self) -> torch.Tensor:
+        """One step; the mean error of its samples (``denoising.loss``)."""
+        options, k = self.recipe.optimiser, self.step
+        share, first = self.processes.share(options.batch)
+        drawn = denoising.draw(
+            self.pool, self.recipe.noise, self.recipe.seed, k * options.batch + first, share
+        )
+        x, sigma, noise = (t.to(self.device) for t in drawn)
+        value, error = denoising.loss(self.model, self.body, x, sigma, noise)
+        value.backward()
+        self.processes.average(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(options, k)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self._follow(options)
+        self.step += 1
+        return error.mean()
+
+    @torch.no_grad()
+    def _follow(self, options: OptimiserOptions) -> None:
+        """The running mean of the weights, with a half-life of at most a twentieth of the samples so far (EDM)."""
+        half_life = min(options.half_life, 0.05 * (self.step + 1) * options.batch)
+        keep = 0.5 ** (options.batch / half_life)
+        torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), 1 - keep)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    report: Callable[[str], None] = print,
+    every_seconds: float = 300.0,
+    progress: bool = False,
+) -> Path:
+    """Train, or go on where ``folder`` got to; returns the weights file, written at the end.
+
+    A run killed at any time goes on from its last checkpoint (every ``every_seconds``, kept whole by renaming) with
+    the very steps it would have made. With more ``steps`` than before, it goes on from the checkpoint before the
+    learning rate fell.
+    """
+    processes, device = Processes.join(torch.device(device)), torch.device(device)
+    pool = _pool(recipe, recipe.data, report)
+    held_out = _validation_images(recipe, report)
+    trainer = Trainer(recipe, pool, device, processes)
+    run = Run(Path(folder), recipe, leader=processes.leader)
+    if state := run.resume(recipe.optimiser):
+        trainer.restore(state)
+        report(f"going on after step {trainer.step} of {recipe.optimiser.steps}")
+    with run.bar(recipe.optimiser.steps, enabled=progress and processes.leader) as bar:
+        _steps(trainer, run, held_out, bar, report, every_seconds)
+    weights = run.finish(trainer.mean, recipe, trainer.step)
+    processes.leave()
+    return weights
+
+
+def _steps(trainer: Trainer, run: Run, held_out: torch.Tensor, bar: Any, report: Any, every_seconds: float) -> None:
+    recipe, options = trainer.recipe, trainer.recipe.optimiser
+    saved = logged = time.monotonic()
+    since = trainer.step
+    while trainer.step < options.steps:
+        try:
+            error = trainer.advance()
+        except (torch.OutOfMemoryError, RuntimeError) as reason:
+            raise _explained(reason, recipe, run) from reason
+        k = trainer.step
+        if k % LOG_EVERY == 0 or k == options.steps:
+            value = float(trainer.processes.mean(error))
+            if not math.isfinite(value):
+                raise DivergedError(
+                    f"The loss is {value} at step {k}. The last checkpoint, {run.checkpoint}, is from before; lower "
+                    "optimiser.rate or optimiser.clip and start again from it.",
+                    step=k,
+                )
+            now = time.monotonic()
+            speed = (k - since) * options.batch / max(now - logged, 1e-9)
+            logged, since = now, k
+            run.log(k, {"loss": value, "samples_per_second": speed, "rate": rate_at(options, k - 1)})
+            bar(k, value, speed)
+        if k % recipe.validation.every == 0 or k == options.steps:
+            if trainer.processes.leader:
+                values = denoising.psnr_by_sigma(trainer.mean.eval(), held_out, recipe.validation.sigmas)
+                run.log(k, {"psnr": values})
+                report(f"step {k}: " + "  ".join(f"{s}: {v:.2f} dB" for s, v in values.items()))
+            logged, since = time.monotonic(), k
+        if time.monotonic() - saved > every_seconds or k == options.steps:
+            run.save(trainer.state(), falling=rate_at(options, k) < options.rate and k > options.warmup)
+            saved = time.monotonic()
+
+
+def _pool(recipe: Recipe, sources: Any, report: Callable[[str], None]) -> Pool:
+    image = recipe.image
+    channels = 1 if image.complex else image.channels
+    pool = Pool(sources, channels, image.crop, image.augment, image.phase, image.strict)
+    report(f"{len(pool.images)} images, {len(pool.skipped)} left out" if pool.images else "images made on the fly")
+    for line in pool.skipped[:5]:
+        report(f"  left out: {line}")
+    return pool
+
+
+def _validation_images(recipe: Recipe, report: Callable[[str], None]) -> torch.Tensor:
+    options, image = recipe.validation, recipe.image
+    channels = 1 if image.complex else image.channels
+    pool = Pool(options.data, channels, image.crop, False, image.phase, image.strict)
+    images = denoising.trimmed(pool.centres(options.images, options.size), 2 ** (len(recipe.network.widths) - 1))
+    if 0 in images.shape:
+        raise DataError(f"The validation images {tuple(images.shape)} are too small for the network.")
+    return images
+
+
+def _explained(reason: Exception, recipe: Recipe, run: Run) -> Exception:
+    """Out of memory in words; other errors as they are."""
+    text = str(reason)
+    if isinstance(reason, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return OutOfMemory(
+            f"A batch of {recipe.optimiser.batch} crops of {recipe.image.crop} does not fit into memory; lower "
+            f"optimiser.batch, image.crop or network.widths. The last checkpoint is kept in {run.checkpoint}."
+        )
+    return reason
+
+
+def device_from_environment() -> torch.device:
+    """CUDA when there is one, each local process its own."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]

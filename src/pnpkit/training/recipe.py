@@ -1,0 +1,139 @@
+"""A training recipe: one YAML file, checked before anything is read."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from pnpkit.errors import DataError, SpecError, suggest
+from pnpkit.training.sources import AnySource
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageOptions(Part):
+    """channels : of the network's images; 2 for complex ones, with ``complex``.
+    phase : give real images a random smooth phase. strict : refuse unreadable or small files instead of skipping them.
+    """
+
+    channels: PositiveInt = 1
+    crop: PositiveInt = 64
+    augment: bool = True
+    complex: bool = False
+    phase: bool = False
+    strict: bool = False
+    mean: float = 0.0
+    std: PositiveFloat = 0.25
+
+
+class NetworkOptions(Part):
+    """As in ``UNet``."""
+
+    widths: tuple[PositiveInt, ...] = (48, 96, 192, 256)
+    blocks: PositiveInt = 2
+    attention: bool = False
+    classes: NonNegativeInt = 0
+
+
+class NoiseOptions(Part):
+    """Noise levels are log-uniform: in ``focus`` with probability ``share``, else in ``range``; in units of the images."""
+
+    range: tuple[PositiveFloat, PositiveFloat] = (0.002, 20.0)
+    focus: tuple[PositiveFloat, PositiveFloat] = (0.01, 0.4)
+    share: float = Field(default=0.7, ge=0, le=1)
+
+
+class OptimiserOptions(Part):
+    """AdamW: ``warmup`` steps, a constant rate, then a linear fall to zero over the last ``decay`` of all steps.
+
+    half_life : of the running mean of the weights, in samples. threads : of torch; 0 leaves its choice.
+    """
+
+    steps: PositiveInt
+    batch: PositiveInt = 32
+    rate: PositiveFloat = 5e-4
+    warmup: PositiveInt = 500
+    decay: float = Field(default=0.3, gt=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: PositiveFloat = 1.0
+    half_life: PositiveInt = 20_000
+    bf16: bool = True
+    compile: bool = True
+
+
+class ValidationOptions(Part):
+    data: tuple[AnySource, ...]
+    every: PositiveInt = 2000
+    images: PositiveInt = 16
+    size: PositiveInt = 128
+    sigmas: tuple[PositiveFloat, ...] = (0.02, 0.0588, 0.098, 0.196, 0.392, 1.0)
+
+
+class Recipe(Part):
+    """Everything that decides what is trained."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    about: str = ""
+    terms: str = Field(default="", description="where the data come from and what their terms allow")
+    objective: Literal["denoising"] = "denoising"
+    seed: NonNegativeInt = 0
+    data: tuple[AnySource, ...] = Field(min_length=1)
+    image: ImageOptions = ImageOptions()
+    network: NetworkOptions = NetworkOptions()
+    noise: NoiseOptions = NoiseOptions()
+    optimiser: OptimiserOptions
+    validation: ValidationOptions
+
+    def with_options(self, **changes: Any) -> "Recipe":
+        """With other optimiser options; None leaves one as it is."""
+        options = {**self.optimiser.model_dump(), **{k: v for k, v in changes.items() if v is not None}}
+        return self.model_copy(update={"optimiser": OptimiserOptions(**options)})
+
+    def kept(self) -> dict[str, Any]:
+        """What a resumed run must share; the number of steps may change."""
+        told = json.loads(self.model_dump_json())
+        for key in ("steps", "decay", "compile"):
+            del told["optimiser"][key]
+        for key in ("validation", "about", "terms"):
+            del told[key]
+        return told
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """A recipe file, or the name of a shipped one."""
+    import yaml
+
+    path = Path(path)
+    shipped = {p.stem: p for p in (Path(__file__).parent / "recipes").glob("*.yaml")}
+    if not path.is_file() and str(path) in shipped:
+        path = shipped[str(path)]
+    if not path.is_file():
+        raise DataError(f"Recipe {path} does not exist.{suggest(str(path), shipped)}")
+    try:
+        told = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(told, dict):
+        raise SpecError(f"{path} must hold a mapping; it holds {type(told).__name__}.")
+    try:
+        return Recipe(**told)
+    except ValidationError as error:
+        raise SpecError(f"{path}: {sentence(error)}") from error
+
+
+def sentence(error: ValidationError) -> str:
+    """The first mistakes, each with where it is."""
+    told = []
+    for e in error.errors()[:3]:
+        where = ".".join(str(p) for p in e["loc"])
+        model: Any = Recipe
+        for p in e["loc"][:-1]:
+            field = getattr(model, "model_fields", {}).get(p)
+            model = getattr(field, "annotation", None)
+        hint = suggest(str(e["loc"][-1]), model.model_fields) if hasattr(model, "model_fields") else ""
+        extra = e["type"] == "extra_forbidden"
+        told.append(f"{where}: unknown field.{hint}" if extra else f"{where}: {e['msg']} (given {e['input']!r}).")
+    return " ".join(told)

@@ -75,9 +75,9 @@ def main() -> None:
         for dataset in ("set5", "set14"):
             report("FFDNet, colour", colour, 25, dataset.capitalize(), list(images(dataset, 3).values()))
     notes = [
-        "stated: shared/data/README.md, for the protocol of KAIR's scripts (NumPy seed 0 for every image, 8-bit output).",
-        f"PSNR, SSIM: {SEEDS} seeds of noise, unrounded output, no clipping of the noisy image; mean over images, standard "
-        "deviation of that mean over seeds.",
+        "stated: by the data folder's README, for KAIR's protocol (NumPy seed 0 for every image, 8-bit output).",
+        f"PSNR, SSIM: {SEEDS} seeds of noise, unrounded output, no clipping of the noisy image; mean over images, "
+        "standard deviation of that mean over seeds.",
         "Two threads. None of the images was used here for training; what the authors trained on is in their papers.",
     ]
     write_report("denoisers", rows, "PNPKIT_DATA=… python benchmarks/denoisers.py", notes)

@@ -51,7 +51,7 @@ def case(dataset: dict[str, torch.Tensor], kernel: torch.Tensor, k: int, sigma: 
     return {
         **{f"{name} dB": f"{statistics.mean(values):.2f}" for name, values in scores.items()},
         "spread over images": f"{statistics.stdev(scores['pnpkit']):.2f}",
-        "largest |difference|": f"{worst:.3f}",
+        "largest difference": f"{worst:.3f}",
         "deepinv s / pnpkit s": f"{seconds['deepinv'] / seconds['pnpkit']:.2f}",
     }
 
@@ -70,8 +70,8 @@ def main(sigmas: tuple[float, ...] = (2.55, 7.65), kernels: int = 8) -> None:
                     rows.append(row | case(dataset, kernel, k, sigma / 255, denoiser))
                     print(rows[-1], flush=True)
     notes = [
-        "Mean PSNR over the images, noise of one seed an image (100·kernel + image), unclipped; spread: standard deviation "
-        "over images; largest difference: of one image.",
+        "Mean PSNR over the images, noise of one seed an image (100·kernel + image), unclipped; spread: standard "
+        "deviation over images; largest difference: of one image.",
         "Colour FFDNet; its authors trained on other images. Four threads; seconds are of whole reconstructions, "
         "preparation of the operator included.",
     ]

@@ -53,7 +53,9 @@ def main() -> None:
 
     rows = []
 
-    def report(regulariser: str, library: str, strength: float | None, run: Callable[[], torch.Tensor], repeats: int = REPEATS) -> None:
+    def report(
+        regulariser: str, library: str, strength: float | None, run: Callable[[], torch.Tensor], repeats: int = REPEATS
+    ) -> None:
         x, seconds = timed(run, repeats)
         row = {"regulariser": regulariser, "library": library, "strength": strength, "seconds": f"{seconds:.3f}"}
         rows.append(row | {"NMSE": f"{float(nmse(x, case.x, case.support)):.6f}"})
@@ -78,11 +80,11 @@ def main() -> None:
             best[key] = row
     rows = [{**row, "best": "best" if best[row["regulariser"], row["library"]] is row else ""} for row in rows]
     notes = [
-        f"230×180, 8 coils, sigma {sigma:.4f} (corners of k-space); strength·sigma is sigpy's lamda, strength/sigma the "
-        "weight of ours: the same objective.",
+        f"230×180, 8 coils, sigma {sigma:.4f} (corners of k-space); strength·sigma is sigpy's lamda, strength/sigma "
+        "the weight of ours: the same objective.",
         f"One thread, medians of {REPEATS} runs. The reference is noisy itself: its own noise is part of every NMSE. "
-        "sigpy's 100 steps are its default; its TV has not converged by then, hence the rows with 1500. Ours are as many "
-        "as it takes to change no more in the fourth digit.",
+        "sigpy's 100 steps are its default; its TV has not converged by then, hence the rows with 1500. Ours are as "
+        "many as it takes to change no more in the fourth digit.",
     ]
     write_report("real_brain", rows, "PNPKIT_DATA=… python benchmarks/real_brain.py", notes)
 

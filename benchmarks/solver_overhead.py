@@ -81,7 +81,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     ffdnet = FFDNet(weights=str(folder() / "weights" / "FFDNet_gray.npz"))
-    for name, denoiser, repeats in (("FFDNet", ffdnet, 15), ("none", Nothing(), 101)):
+    for name, denoiser, repeats in (("FFDNet", ffdnet, 5), ("none", Nothing(), 101)):
         functions = {}
         for (solver, library), (loop, calls) in pairs(denoiser).items():
             functions |= {f"{solver} {library} loop": loop, f"{solver} {library} calls": calls}
@@ -102,8 +102,8 @@ def main() -> None:
                 )
     notes = [
         f"One thread, medians; {STEPS} steps a run, start and result included. 256×256, motion blur 25×25 by FFT.",
-        "Wanted: under 2% of a step with FFDNet, and no more than deepinv's. With FFDNet the difference of two long times "
-        "is noise of about ±1%; without a denoiser it is resolved.",
+        "Wanted: under 2% of a step with FFDNet, and no more than deepinv's. With FFDNet the difference of two long "
+        "times is noise of about ±1%; without a denoiser it is resolved.",
     ]
     command = "PNPKIT_DATA=… python benchmarks/solver_overhead.py"
     write_report("solver_overhead", rows, command, notes)

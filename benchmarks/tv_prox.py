@@ -102,7 +102,8 @@ def main() -> None:
     x = phantom(128)
     v = x + NOISE * torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     command = "python benchmarks/tv_prox.py"
-    note = f"128×128, rectangles and a disc in [0, 1], noise {NOISE} (seed 0), {float(psnr(v, x, 1.0)):.2f} dB; circular, float64."
+    noisy = float(psnr(v, x, 1.0))
+    note = f"128×128, rectangles and a disc in [0, 1], noise {NOISE} (seed 0), {noisy:.2f} dB; circular, float64."
     exactly = "exact: duality gap 2e-6 of the objective."
     write_report("tv_prox", against_exact(x, v), command, [note, exactly], title="TV prox: closed form against exact")
     write_report(

@@ -124,7 +124,9 @@ def demo(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file (YAML), or the name of a shipped one.")],
-    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/NAME when left out. Goes on from it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; runs/NAME when left out. Goes on from it.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="In place of the recipe's number of steps.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Torch threads; 0 leaves torch's choice.", min=0)] = 0,
     eager: Annotated[bool, typer.Option("--eager", help="Without torch.compile.")] = False,

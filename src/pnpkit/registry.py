@@ -6,15 +6,17 @@ Groups are ``pnpkit.<kind>``; an entry is loaded on first use. ``operator``, ``p
 
 import functools
 import inspect
+import json
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from pnpkit.errors import RegistryError, SpecError, suggest
+from pnpkit.errors import RegistryError, SpecError, WeightsError, suggest
 from pnpkit.types import Config
 
-KINDS = ("operators", "likelihoods", "priors", "solvers", "makers", "metrics", "readers")
+KINDS = ("operators", "likelihoods", "priors", "solvers", "makers", "metrics", "readers", "weights")
 
 
 @functools.cache
@@ -42,7 +44,8 @@ def get(kind: str, name: str) -> Any:
     """The class or function registered under ``name``; RegistryError with a suggestion if none."""
     entries = _entries(kind)
     if name not in entries:
-        raise RegistryError(f"No {kind[:-1]} is called {name!r}.{suggest(name, entries)}")
+        known = [*entries, *_entries("weights")] if kind == "priors" else entries
+        raise RegistryError(f"No {kind[:-1]} is called {name!r}.{suggest(name, known)}")
     try:
         return entries[name].load()
     except (ImportError, AttributeError) as error:
@@ -76,9 +79,25 @@ def build(kind: str, config: Config | object) -> Any:
             f"A {kind[:-1]} is described by a mapping with a 'name'; given keys: "
             f"{', '.join(map(str, parameters)) or 'none'}."
         )
-    cls, precision = get(kind, parameters.pop("name")), parameters.pop("precision", None)
+    name, precision = parameters.pop("name"), parameters.pop("precision", None)
+    if kind == "priors" and name not in _entries(kind) and name in _entries("weights"):
+        name, parameters = card(name)["prior"], {"weights": name, **parameters}
+    cls = get(kind, name)
     component = cls(**parameters)
     return component if precision is None else in_precision(component, precision)
+
+
+def weights_file(name: str) -> Path:
+    """The .safetensors file of shipped weights; its card, .json, lies beside it."""
+    return Path(str(get("weights", name).__path__[0])) / f"{name}.safetensors"
+
+
+def card(name: str) -> dict[str, Any]:
+    """The card of shipped weights: which prior they are for, data and terms, recipe, sha256, scores."""
+    path = weights_file(name).with_suffix(".json")
+    if not path.is_file():
+        raise WeightsError(f"The weights {name!r} have no card {path}; reinstall the package that ships them.")
+    return json.loads(path.read_text())
 
 
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")
@@ -100,7 +119,7 @@ def operator(config: Config):
 
 
 def prior(config: Config):
-    """A prior by name or mapping, e.g. ``prior("tv")`` or ``prior({"name": "tv", "weight": 0.1})``."""
+    """A prior by name or mapping, e.g. ``prior({"name": "tv", "weight": 0.1})``; or by the name of shipped weights."""
     return build("priors", config)
 
 

@@ -5,6 +5,8 @@ import torch
 
 from pnpkit import registry
 from pnpkit.errors import CapabilityError, DataError
+from pnpkit.priors import L1, TV, Tikhonov
+from pnpkit.priors.base import Priors
 from pnpkit.solvers.base import iterate, solve
 from pnpkit.solvers.result import Result
 from pnpkit.testing.cases import case_for, tensors_of, with_settings
@@ -52,6 +54,15 @@ def test_a_result_comes_back_from_its_file(name, tmp_path):
     assert all(torch.equal(back.info[k], v) for k, v in result.info.items())
     assert dict(back.rebuild("solver").spec) == dict(solver.spec)
     assert back.rebuild("likelihood").name == problem.likelihood.name
+
+
+def test_several_priors_come_back_by_what_they_are_on(tmp_path):
+    problem, _, solver = started("pgd", 2)
+    both = Priors(x=TV(weight=3.0), theta={"kernel": L1(weight=0.5), "shift": Tikhonov(weight=2.0)})
+    solve(problem, both, solver).save(tmp_path / "r.safetensors")
+    back = Result.load(tmp_path / "r.safetensors").rebuild("prior")
+    assert isinstance(back, Priors) and list(back) == ["x", "kernel", "shift"]
+    assert back["shift"].weight == 2.0 and isinstance(back["x"], TV)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,10 @@ import torch
 from torch.nn import functional
 
 from pnpkit.errors import WeightsError
-from pnpkit.linalg import expand
 from pnpkit.priors.base import Denoiser, Domain
 from pnpkit.priors.networks.edm import Preconditioned
 from pnpkit.priors.networks.unet import UNet
-from pnpkit.priors.weights import fill, find, load, metadata
+from pnpkit.priors.weights import fill, load, metadata
 
 FORMAT = "pnpkit-unet-1"
 
@@ -26,15 +25,13 @@ class UNetDenoiser(Denoiser):
     ----------
     weights : the name of shipped weights, or a .safetensors file written by ``pnpkit train``, which holds the
         architecture, the range of sigma and whether images are complex.
-    precision : "bfloat16" runs the convolutions in it: faster where the machine has it, about 0.01 dB worse.
-    compile : run the network through ``torch.compile``: a minute at the first call of each image size, faster after.
+    arithmetic : "bfloat16" runs the convolutions in it: faster where the machine has it, about 0.01 dB worse.
+    compiled : run the network through ``torch.compile``: a minute at the first call of each image size, faster after.
     """
 
-    def __init__(
-        self, weights: str, precision: Literal["float32", "bfloat16"] = "float32", compile: bool = False
-    ):
+    def __init__(self, weights: str, arithmetic: Literal["float32", "bfloat16"] = "float32", compiled: bool = False):
         super().__init__()
-        self.weights, self.precision_of_network, self.compile = weights, precision, compile
+        self.weights, self.arithmetic, self.compiled = weights, arithmetic, compiled
         told = architecture(weights)
         self.complex = told.pop("complex")
         low, high = told.pop("sigma_range")
@@ -43,8 +40,47 @@ class UNetDenoiser(Denoiser):
             network = UNet(**{**told, "widths": tuple(told["widths"])})
         state = load(weights)
         fill(network, {k: v.float() for k, v in state.items()}, weights)
+        if compiled:
+            network.compile()
         self.body = Preconditioned(network, mean, std)
         self.requires_grad_(False).eval()
         channels = 1 if self.complex else told["channels"]
         dtype = torch.complex64 if self.complex else torch.float32
         self.domain = Domain((channels, None, None), dtype, (low, high), None if self.complex else (0.0, 1.0))
+
+    def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        z = torch.cat([x.real, x.imag], 1) if self.complex else x
+        height, width = z.shape[-2:]
+        z = extended(z, self.body.network.multiple)
+        clean = self._run(z, sigma)[..., :height, :width]
+        return torch.complex(*clean.chunk(2, 1)) if self.complex else clean
+
+    def _run(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.arithmetic == "bfloat16"):
+            return self.body(z, sigma)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return (self.domain.shape[0], 24, 20)  # type: ignore[index,return-value]
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(weights="digits")
+
+
+def architecture(weights: str) -> dict[str, Any]:
+    """What the file says about its network."""
+    told = metadata(weights)
+    if told.get("format") != FORMAT:
+        raise WeightsError(
+            f"{weights} was not written by `pnpkit train` (no {FORMAT} in its metadata); other networks have their own "
+            "priors: ffdnet, dncnn, drunet."
+        )
+    return json.loads(told["network"])
+
+
+def extended(x: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Reflected at the right and the lower edge to multiples of ``multiple``; repeated where an image is too small."""
+    bottom, right = (-n % multiple for n in x.shape[-2:])
+    mode = "reflect" if bottom < x.shape[-2] and right < x.shape[-1] else "replicate"
+    return functional.pad(x, (0, right, 0, bottom), mode=mode)

@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pnpkit import registry
 from pnpkit.errors import WeightsError
 
 State = dict[str, torch.Tensor]
 
 
 def find(name: str) -> Path:
-    """The file: as given, else in the folder PNPKIT_WEIGHTS, else in PNPKIT_DATA/weights."""
+    """The file: shipped weights by their name; else as given, in the folder PNPKIT_WEIGHTS, in PNPKIT_DATA/weights."""
+    if name in registry.names("weights"):
+        return registry.weights_file(name)
     places = [Path(name)]
     if not Path(name).is_absolute():
         folders = [os.environ.get("PNPKIT_WEIGHTS"), os.environ.get("PNPKIT_DATA")]
@@ -44,6 +47,18 @@ def load(name: str, sha256: str | None = None) -> State:
         f"{path} is not .safetensors or .npz. A pickled checkpoint can run code when loaded; convert it once with "
         f"`pnpkit weights convert {path} {path.with_suffix('.safetensors').name}`, with weights_only=True."
     )
+
+
+def metadata(name: str) -> dict[str, str]:
+    """The text that a .safetensors file carries beside its tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    path = find(name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
 
 
 def _safetensors(path: Path) -> State:

@@ -17,8 +17,7 @@ from pnpkit.solvers.steps import on_x, prior_step, start
 class ADMMState(NamedTuple):
     x: torch.Tensor  # after the prior
     u: torch.Tensor  # scaled dual, in units of x
-    first: torch.Tensor  # (B,) noise levels at the first and the last step; not used by a Proximable
-    last: torch.Tensor
+    sigma: torch.Tensor  # (n_steps or 1, B) noise levels, the last for all later steps; not used by a Proximable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +55,22 @@ class ADMM(Solver):
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> ADMMState:
         x = start(problem, x0, rng)
         last = given_or_noise(problem, prior, self.sigma)
-        first = last if self.sigma_start is None else fitted(prior, last.clamp_min(self.sigma_start))
-        return ADMMState(x, torch.zeros_like(x), first, last)
+        if self.sigma_start is None:
+            return ADMMState(x, torch.zeros_like(x), last[None])
+        first = fitted(prior, last.clamp_min(self.sigma_start))
+        return ADMMState(x, torch.zeros_like(x), log_spaced(first, last, self.n_steps))
 
     def step(self, problem: Problem, prior: Any, state: ADMMState, k: int, rng: torch.Generator):
-        x, u, first, last = state
-        sigma = log_spaced(first, last, k, self.n_steps)
+        x, u, levels = state
+        sigma = levels[min(k, len(levels) - 1)]
         proximable = isinstance(on_x(prior), Proximable)
         t = self.penalty / problem.lipschitz if proximable else sigma**2 / self.lam
         if self.scheduled and k > 0 and not proximable:
-            u = expand((sigma / log_spaced(first, last, k - 1, self.n_steps)) ** 2, u) * u
+            u = expand((sigma / levels[k - 1]) ** 2, u) * u
         v = problem.prox(x - u, t)
         u = u + v
         x = prior_step(prior, u, t, sigma)
-        return ADMMState(x, u - x, first, last), {} if proximable else {"sigma": sigma}
+        return ADMMState(x, u - x, levels), {} if proximable else {"sigma": sigma}
 
     @classmethod
     def example(cls) -> Self:

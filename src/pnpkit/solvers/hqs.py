@@ -14,8 +14,7 @@ from pnpkit.solvers.steps import prior_step, start
 
 class HQSState(NamedTuple):
     x: torch.Tensor  # denoised
-    first: torch.Tensor  # (B,) noise levels at the first and the last step
-    last: torch.Tensor
+    sigma: torch.Tensor  # (n_steps, B) noise levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +46,11 @@ class HQS(Solver):
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> HQSState:
         x = start(problem, x0, rng)
         last = given_or_noise(problem, prior, self.sigma_end)
-        return HQSState(x, torch.maximum(given_or_widest(prior, self.sigma_start, x), last), last)
+        first = torch.maximum(given_or_widest(prior, self.sigma_start, x), last)
+        return HQSState(x, log_spaced(first, last, self.n_steps))
 
     def step(self, problem: Problem, prior: Any, state: HQSState, k: int, rng: torch.Generator):
-        sigma = log_spaced(state.first, state.last, k, self.n_steps)
+        sigma = state.sigma[k]
         tau = sigma**2 / self.lam
         z = problem.prox(state.x, tau)
         return state._replace(x=prior_step(prior, z, tau, sigma)), {"sigma": sigma}

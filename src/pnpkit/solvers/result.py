@@ -10,6 +10,7 @@ import torch
 
 from pnpkit import spec
 from pnpkit.errors import DataError
+from pnpkit.priors.base import Priors
 
 FORMAT = 1
 
@@ -90,7 +91,11 @@ class Result:
         if not isinstance(part, tuple):
             return part
         group = {"operator": "operators", "likelihood": "likelihoods", "prior": "priors", "solver": "solvers"}[kind]
-        return None if part[0] is None else spec.rebuild(group, *part)
+        config, tensors = part
+        if kind == "prior" and config is not None and "name" not in config:
+            parts = {name: spec.rebuild(group, c, tensors) for name, c in config.items()}
+            return Priors(x=parts.pop("x"), theta=parts)
+        return None if config is None else spec.rebuild(group, config, tensors)
 
 
 def stacked(infos: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

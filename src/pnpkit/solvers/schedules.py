@@ -11,9 +11,10 @@ from pnpkit.solvers.steps import on_x
 WIDEST = 49 / 255  # of the images' range: where DPIR starts
 
 
-def log_spaced(first: torch.Tensor, last: torch.Tensor, k: int, n: int) -> torch.Tensor:
-    """The k-th of n values from first to last, (B,) each, equally spaced in the logarithm; last when n = 1."""
-    return last if k >= n - 1 else first * (last / first) ** (k / (n - 1))
+def log_spaced(first: torch.Tensor, last: torch.Tensor, n: int) -> torch.Tensor:
+    """(n, B): n values from first to last, (B,) each, equally spaced in the logarithm; last when n = 1."""
+    fraction = torch.linspace(0, 1, n, dtype=first.dtype, device=first.device)[:-1, None]
+    return torch.cat([first * (last / first) ** fraction, last[None]])
 
 
 def fitted(prior: Any, sigma: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,8 @@ class Pool:
         small = [a.shape for a in self.images if min(a.shape[-2:]) < self.crop]
         if small and strict:
             raise DataError(
-                f"{len(small)} images are smaller than the crop of {self.crop}, the first {small[0]}; use a smaller crop."
+                f"{len(small)} images are smaller than the crop of {self.crop}, the first {small[0]}; "
+                "use a smaller crop."
             )
         self.images = [a for a in self.images if min(a.shape[-2:]) >= self.crop]
         self.skipped += [f"an image {s} is smaller than the crop of {self.crop}" for s in small]

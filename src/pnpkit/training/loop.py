@@ -66,9 +66,7 @@ class Trainer:
         """One step; the mean error of its samples (``denoising.loss``)."""
         options, k = self.recipe.optimiser, self.step
         share, first = self.processes.share(options.batch)
-        drawn = denoising.draw(
-            self.pool, self.recipe.noise, self.recipe.seed, k * options.batch + first, share
-        )
+        drawn = denoising.draw(self.pool, self.recipe.noise, self.recipe.seed, k * options.batch + first, share)
         x, sigma, noise = (t.to(self.device) for t in drawn)
         value, error = denoising.loss(self.model, self.body, x, sigma, noise)
         value.backward()
@@ -87,7 +85,8 @@ class Trainer:
         """The running mean of the weights, with a half-life of at most a twentieth of the samples so far (EDM)."""
         half_life = min(options.half_life, 0.05 * (self.step + 1) * options.batch)
         keep = 0.5 ** (options.batch / half_life)
-        torch._foreach_lerp_(list(self.mean.parameters()), list(self.model.parameters()), 1 - keep)
+        for slow, fast in zip(self.mean.parameters(), self.model.parameters(), strict=True):
+            slow.lerp_(fast, 1 - keep)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -164,7 +163,7 @@ def _steps(trainer: Trainer, run: Run, held_out: torch.Tensor, bar: Any, report:
                 report(f"step {k}: " + "  ".join(f"{s}: {v:.2f} dB" for s, v in values.items()))
             logged, since = time.monotonic(), k
         if time.monotonic() - saved > every_seconds or k == options.steps:
-            run.save(trainer.state(), falling=rate_at(options, k) < options.rate and k > options.warmup)
+            run.save(trainer.state(), falling=k > (1 - options.decay) * options.steps)
             saved = time.monotonic()
 
 

@@ -39,7 +39,7 @@ class NetworkOptions(Part):
 
 
 class NoiseOptions(Part):
-    """Noise levels are log-uniform: in ``focus`` with probability ``share``, else in ``range``; in units of the images."""
+    """Log-uniform levels in units of the images: in ``focus`` with probability ``share``, else in ``range``."""
 
     range: tuple[PositiveFloat, PositiveFloat] = (0.002, 20.0)
     focus: tuple[PositiveFloat, PositiveFloat] = (0.01, 0.4)

@@ -14,6 +14,7 @@ import torch
 from pnpkit.errors import DataError, SpecError
 from pnpkit.priors.networks.edm import Preconditioned
 from pnpkit.priors.networks.unet import count
+from pnpkit.priors.unet import FORMAT
 from pnpkit.priors.weights import file_digest
 from pnpkit.training.recipe import OptimiserOptions, Recipe
 
@@ -36,7 +37,9 @@ class Run:
                 )
         if leader:
             folder.mkdir(parents=True, exist_ok=True)
-            told.write_text(json.dumps({"kept": recipe.kept(), "recipe": json.loads(recipe.model_dump_json())}, indent=1))
+            told.write_text(
+                json.dumps({"kept": recipe.kept(), "recipe": json.loads(recipe.model_dump_json())}, indent=1)
+            )
         self._board: Any = None
 
     # --- checkpoints ---
@@ -111,7 +114,9 @@ class Run:
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        told = TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]:.4f}  {task.fields[speed]:.0f} samples/s")
+        told = TextColumn(
+            "{task.completed}/{task.total}  loss {task.fields[loss]:.4f}  {task.fields[speed]:.0f} samples/s"
+        )
         with Progress(BarColumn(), told, TimeRemainingColumn()) as bar:
             task = bar.add_task("training", total=steps, loss=float("nan"), speed=0.0)
             yield lambda k, loss, speed: bar.update(task, completed=k, loss=loss, speed=speed)
@@ -127,6 +132,7 @@ class Run:
         log = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
         card = {
             "name": recipe.name,
+            "prior": "unet",
             "about": recipe.about,
             "terms": recipe.terms,
             "parameters": count(model.network),
@@ -156,7 +162,7 @@ def save_weights(path: Path, model: Preconditioned, recipe: Recipe) -> None:
         "sigma_range": [min(noise.range[0], noise.focus[0]), max(noise.range[1], noise.focus[1])],
     }
     tensors = {k: v.to(torch.float16).contiguous() for k, v in model.network.state_dict().items()}
-    save_file(tensors, str(path), metadata={"format": "pnpkit-unet-1", "network": json.dumps(network)})
+    save_file(tensors, str(path), metadata={"format": FORMAT, "network": json.dumps(network)})
 
 
 def _step(line: str) -> int:

@@ -41,6 +41,7 @@ class UNet(nn.Module):
         self.config |= {"attention": attention, "classes": classes}
         embedding = 4 * widths[0]
         frequencies = 0.5 * 2.0 ** torch.linspace(0, 6, FEATURES // 2)
+        self.frequencies: torch.Tensor
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.embed = nn.Sequential(
             nn.Linear(FEATURES, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()

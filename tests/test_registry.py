@@ -146,7 +146,10 @@ def test_make_validates_its_arguments():
 # --- everything is registered ---
 
 # Made by a method of another component, never by name.
-BY_METHOD = {"pnpkit.priors.base:Given": "PosteriorDenoiser.given(problem)"}
+BY_METHOD = {
+    "pnpkit.priors.base:Given": "PosteriorDenoiser.given(problem)",
+    "pnpkit.priors.adapt:Adapted": "from_vp(network, domain) and its like",
+}
 # Bases that declare no abstract method of their own.
 BASES = {"pnpkit.spec:Component", "pnpkit.priors.base:Prior"}
 

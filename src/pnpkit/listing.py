@@ -25,7 +25,8 @@ def components(kind: str | None) -> Iterator[RenderableType]:
     for group in (kind,) if kind else registry.KINDS:
         table = Table(title=group, title_justify="left", show_header=False, box=None)
         for name in registry.names(group):
-            table.add_row(f"  {name}", escape(summary(registry.get(group, name))), style="")
+            told = registry.card(name)["about"] if group == "weights" else summary(registry.get(group, name))
+            table.add_row(f"  {name}", escape(told))
         yield table
 
 
@@ -51,6 +52,9 @@ def schema(name: str) -> str:
 def describe(name: str) -> Iterator[RenderableType]:
     """Docstring and parameters."""
     kind, found = find(name)
+    if kind == "weights":
+        yield from _card(registry.card(name.rpartition("/")[2]))
+        return
     component: Any = found
     yield f"[bold]{name}[/] ({kind[:-1]}, {component.__module__}:{component.__qualname__})\n"
     yield escape(inspect.getdoc(component) or "")
@@ -65,6 +69,16 @@ def describe(name: str) -> Iterator[RenderableType]:
         yield table
     if isinstance(component, type) and issubclass(component, Solver):
         yield "needs: " + "; ".join(f"{who}: {', '.join(what)}" for who, what in component.needs.items())
+
+
+def _card(card: dict[str, Any]) -> Iterator[RenderableType]:
+    """What the card of shipped weights says, without the recipe."""
+    yield f"[bold]{card['name']}[/] (weights of the prior {card['prior']})\n\n{escape(card['about'])}\n"
+    table = Table(show_header=False, box=None)
+    for key, value in card.items():
+        if key not in ("name", "prior", "about", "recipe"):
+            table.add_row(key, escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    yield table
 
 
 def _type_name(annotation: Any) -> str:

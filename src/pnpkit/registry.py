@@ -6,14 +6,12 @@ Groups are ``pnpkit.<kind>``; an entry is loaded on first use. ``operator``, ``p
 
 import functools
 import inspect
-import json
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pnpkit.errors import RegistryError, SpecError, WeightsError, suggest
+from pnpkit.errors import RegistryError, SpecError, suggest
 from pnpkit.types import Config
 
 KINDS = ("operators", "likelihoods", "priors", "solvers", "makers", "metrics", "readers", "weights")
@@ -87,17 +85,9 @@ def build(kind: str, config: Config | object) -> Any:
     return component if precision is None else in_precision(component, precision)
 
 
-def weights_file(name: str) -> Path:
-    """The .safetensors file of shipped weights; its card, .json, lies beside it."""
-    return Path(str(get("weights", name).__path__[0])) / f"{name}.safetensors"
-
-
 def card(name: str) -> dict[str, Any]:
-    """The card of shipped weights: which prior they are for, data and terms, recipe, sha256, scores."""
-    path = weights_file(name).with_suffix(".json")
-    if not path.is_file():
-        raise WeightsError(f"The weights {name!r} have no card {path}; reinstall the package that ships them.")
-    return json.loads(path.read_text())
+    """The card of shipped weights: "prior" and "file", data and terms, recipe, sha256, scores."""
+    return get("weights", name)(name)
 
 
 PRECISIONS = ("float32", "float64", "float16", "bfloat16")

@@ -18,7 +18,7 @@ State = dict[str, torch.Tensor]
 def find(name: str) -> Path:
     """The file: shipped weights by their name; else as given, in the folder PNPKIT_WEIGHTS, in PNPKIT_DATA/weights."""
     if name in registry.names("weights"):
-        return registry.weights_file(name)
+        return Path(registry.card(name)["file"])
     places = [Path(name)]
     if not Path(name).is_absolute():
         folders = [os.environ.get("PNPKIT_WEIGHTS"), os.environ.get("PNPKIT_DATA")]

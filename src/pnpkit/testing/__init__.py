@@ -16,6 +16,7 @@ from pnpkit.testing import (  # noqa: F401  (importing them registers their chec
     checks_solutions,
     checks_solvers,
     checks_theta,
+    checks_weights,
 )
 from pnpkit.testing.core import (
     Check,

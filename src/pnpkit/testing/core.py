@@ -79,7 +79,7 @@ def check(kind: str, base: type = object) -> Callable[[Callable[[Any], None]], C
 
 
 def checks_for(component: Any, kind: str) -> list[Check]:
-    """The checks that apply to an instance (or, for makers, metrics and readers, a function)."""
+    """The checks that apply to an instance (or, for makers, metrics and readers, a function; for weights, a card)."""
     return [c for c in _CHECKS if c.kind == kind and isinstance(component, c.base)]
 
 
@@ -131,8 +131,8 @@ def check_all(names: Sequence[str] = (), kind: str | None = None) -> Iterator[Re
 def check_registered(kind: str, name: str) -> Report:
     """The report of one registered component."""
     try:
-        component = registry.get(kind, name)
-    except RegistryError as error:
+        component = registry.card(name) if kind == "weights" else registry.get(kind, name)
+    except (RegistryError, WeightsError) as error:
         return Report(kind, name, (Outcome("import", "failed", str(error), 0.0),))
     return Report(kind, name, tuple(run_checks(component, kind)))
 

@@ -1,6 +1,5 @@
 """The training loop: one process or many, killed at any time, continued exactly."""
 
-import json
 import math
 import os
 import time
@@ -19,7 +18,8 @@ from pnpkit.training.processes import Processes
 from pnpkit.training.recipe import OptimiserOptions, Recipe
 from pnpkit.training.run import Run
 
-LOG_EVERY = 50
+Report = Callable[[str], None]
+Bar = Callable[[int, float, float], object]
 
 
 class OutOfMemory(PnpkitError, MemoryError):
@@ -53,7 +53,7 @@ class Trainer:
         self.step = 0
 
     def _body(self, options: OptimiserOptions) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        network: nn.Module = self.processes.wrapped(self.model.network)
+        network = self.model.network
         compiled = torch.compile(network) if options.compile else network
 
         def body(z: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
@@ -108,7 +108,7 @@ def train(
     recipe: Recipe,
     folder: str | Path,
     device: str | torch.device = "cpu",
-    report: Callable[[str], None] = print,
+    report: Report = print,
     every_seconds: float = 300.0,
     progress: bool = False,
 ) -> Path:
@@ -120,7 +120,7 @@ def train(
     """
     processes, device = Processes.join(torch.device(device)), torch.device(device)
     pool = _pool(recipe, recipe.data, report)
-    held_out = _validation_images(recipe, report)
+    held_out = _validation_images(recipe).to(device)
     trainer = Trainer(recipe, pool, device, processes)
     run = Run(Path(folder), recipe, leader=processes.leader)
     if state := run.resume(recipe.optimiser):
@@ -133,41 +133,56 @@ def train(
     return weights
 
 
-def _steps(trainer: Trainer, run: Run, held_out: torch.Tensor, bar: Any, report: Any, every_seconds: float) -> None:
+def _steps(trainer: Trainer, run: Run, held_out: torch.Tensor, bar: Bar, report: Report, every_seconds: float) -> None:
     recipe, options = trainer.recipe, trainer.recipe.optimiser
-    saved = logged = time.monotonic()
-    since = trainer.step
+    clock, saved = Clock(trainer.step), time.monotonic()
     while trainer.step < options.steps:
         try:
             error = trainer.advance()
-        except (torch.OutOfMemoryError, RuntimeError) as reason:
+        except RuntimeError as reason:
             raise _explained(reason, recipe, run) from reason
         k = trainer.step
-        if k % LOG_EVERY == 0 or k == options.steps:
-            value = float(trainer.processes.mean(error))
-            if not math.isfinite(value):
-                raise DivergedError(
-                    f"The loss is {value} at step {k}. The last checkpoint, {run.checkpoint}, is from before; lower "
-                    "optimiser.rate or optimiser.clip and start again from it.",
-                    step=k,
-                )
-            now = time.monotonic()
-            speed = (k - since) * options.batch / max(now - logged, 1e-9)
-            logged, since = now, k
+        last = k == options.steps
+        if k % options.log_every == 0 or last:
+            value = _finite(float(trainer.processes.mean(error)), k, run)
+            speed = clock.speed(k) * options.batch
             run.log(k, {"loss": value, "samples_per_second": speed, "rate": rate_at(options, k - 1)})
             bar(k, value, speed)
-        if k % recipe.validation.every == 0 or k == options.steps:
-            if trainer.processes.leader:
-                values = denoising.psnr_by_sigma(trainer.mean.eval(), held_out, recipe.validation.sigmas)
-                run.log(k, {"psnr": values})
-                report(f"step {k}: " + "  ".join(f"{s}: {v:.2f} dB" for s, v in values.items()))
-            logged, since = time.monotonic(), k
-        if time.monotonic() - saved > every_seconds or k == options.steps:
-            run.save(trainer.state(), falling=k > (1 - options.decay) * options.steps)
+        if (k % recipe.validation.every == 0 or last) and trainer.processes.leader:
+            values = denoising.psnr_by_sigma(trainer.mean.eval(), held_out, recipe.validation.sigmas)
+            run.log(k, {"psnr": values})
+            report(f"step {k}: " + "  ".join(f"{s}: {v:.2f} dB" for s, v in values.items()))
+            clock = Clock(k)
+        # Only where the loss was just seen to be finite: a checkpoint is always good to go on from.
+        if last or (k % options.log_every == 0 and time.monotonic() - saved > every_seconds):
+            run.save(trainer.state(), options)
             saved = time.monotonic()
 
 
-def _pool(recipe: Recipe, sources: Any, report: Callable[[str], None]) -> Pool:
+class Clock:
+    """Steps a second since the last look."""
+
+    def __init__(self, step: int):
+        self.step, self.time = step, time.monotonic()
+
+    def speed(self, step: int) -> float:
+        now = time.monotonic()
+        value = (step - self.step) / max(now - self.time, 1e-9)
+        self.step, self.time = step, now
+        return value
+
+
+def _finite(loss: float, step: int, run: Run) -> float:
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"The loss is {loss} at step {step}. The last checkpoint, {run.checkpoint}, is from before; lower "
+            "optimiser.rate or optimiser.clip, and start again in another folder.",
+            step=step,
+        )
+    return loss
+
+
+def _pool(recipe: Recipe, sources: Any, report: Report) -> Pool:
     image = recipe.image
     channels = 1 if image.complex else image.channels
     pool = Pool(sources, channels, image.crop, image.augment, image.phase, image.strict)
@@ -177,7 +192,7 @@ def _pool(recipe: Recipe, sources: Any, report: Callable[[str], None]) -> Pool:
     return pool
 
 
-def _validation_images(recipe: Recipe, report: Callable[[str], None]) -> torch.Tensor:
+def _validation_images(recipe: Recipe) -> torch.Tensor:
     options, image = recipe.validation, recipe.image
     channels = 1 if image.complex else image.channels
     pool = Pool(options.data, channels, image.crop, False, image.phase, image.strict)
@@ -203,8 +218,3 @@ def device_from_environment() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
-
-
-def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    return [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]

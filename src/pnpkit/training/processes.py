@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.nn import Parameter
+
+from pnpkit.errors import SpecError
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,9 @@ class Processes:
 
     def share(self, batch: int) -> tuple[int, int]:
         """(how many samples of the batch are this process's, the first of them)."""
-        from pnpkit.errors import SpecError
-
         if batch % self.count:
             raise SpecError(f"A batch of {batch} does not divide among {self.count} processes.")
         return batch // self.count, self.rank * (batch // self.count)
-
-    def wrapped(self, network: nn.Module) -> nn.Module:
-        """The network as it is: gradients are averaged by ``average`` after the backward pass."""
-        return network
 
     def average(self, parameters: Iterable[Parameter]) -> None:
         """Gradients averaged over processes, in one message."""

@@ -49,7 +49,7 @@ class NoiseOptions(Part):
 class OptimiserOptions(Part):
     """AdamW: ``warmup`` steps, a constant rate, then a linear fall to zero over the last ``decay`` of all steps.
 
-    half_life : of the running mean of the weights, in samples. threads : of torch; 0 leaves its choice.
+    half_life : of the running mean of the weights, in samples.
     """
 
     steps: PositiveInt
@@ -62,6 +62,7 @@ class OptimiserOptions(Part):
     half_life: PositiveInt = 20_000
     bf16: bool = True
     compile: bool = True
+    log_every: PositiveInt = 50
 
 
 class ValidationOptions(Part):
@@ -95,7 +96,7 @@ class Recipe(Part):
     def kept(self) -> dict[str, Any]:
         """What a resumed run must share; the number of steps may change."""
         told = json.loads(self.model_dump_json())
-        for key in ("steps", "decay", "compile"):
+        for key in ("steps", "decay", "compile", "log_every"):
             del told["optimiser"][key]
         for key in ("validation", "about", "terms"):
             del told[key]
@@ -127,13 +128,16 @@ def read_recipe(path: str | Path) -> Recipe:
 def sentence(error: ValidationError) -> str:
     """The first mistakes, each with where it is."""
     told = []
-    for e in error.errors()[:3]:
+    for e in sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[:3]:
         where = ".".join(str(p) for p in e["loc"])
         model: Any = Recipe
         for p in e["loc"][:-1]:
             field = getattr(model, "model_fields", {}).get(p)
             model = getattr(field, "annotation", None)
         hint = suggest(str(e["loc"][-1]), model.model_fields) if hasattr(model, "model_fields") else ""
-        extra = e["type"] == "extra_forbidden"
-        told.append(f"{where}: unknown field.{hint}" if extra else f"{where}: {e['msg']} (given {e['input']!r}).")
+        if e["type"] == "extra_forbidden":
+            told.append(f"{where}: unknown field.{hint}")
+        else:
+            given = "" if e["type"] == "missing" else f", given {e['input']!r}"
+            told.append(f"{where}: {e['msg']}{given}.")
     return " ".join(told)

@@ -44,11 +44,13 @@ class Run:
 
     # --- checkpoints ---
 
-    def save(self, state: dict[str, Any], falling: bool) -> None:
+    def save(self, state: dict[str, Any], options: OptimiserOptions) -> None:
         """The state, whole or not at all; also as ``steady`` while the learning rate has not begun to fall."""
         if not self.leader:
             return
-        state = {**state, "seconds": self.seconds + time.monotonic() - self.began}
+        falling = state["step"] > (1 - options.decay) * options.steps
+        seconds = self.seconds + time.monotonic() - self.began
+        state = {**state, "seconds": seconds, "steps": options.steps, "falling": falling}
         for path in [self.checkpoint] if falling else [self.checkpoint, self.steady]:
             part = path.with_suffix(".part")
             with part.open("wb") as file:
@@ -59,19 +61,14 @@ class Run:
 
     def resume(self, options: OptimiserOptions) -> dict[str, Any] | None:
         """The state to go on from, or None; forgets the log after it."""
-        told = self.folder / "steps"
-        before = int(told.read_text()) if told.is_file() else options.steps
-        if self.leader:
-            told.write_text(str(options.steps))
-        first = self.steady if options.steps > before else self.checkpoint
-        path = next((p for p in (first, self.steady, self.checkpoint) if p.is_file()), None)
-        if path is None:
-            (self.folder / "log.jsonl").unlink(missing_ok=True)
+        path = self.checkpoint if self.checkpoint.is_file() else self.steady
+        if not path.is_file():
+            if self.leader:
+                (self.folder / "log.jsonl").unlink(missing_ok=True)
             return None
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise DataError(f"{path} is damaged ({error}); delete it to go on from {self.steady}.") from error
+        state = _loaded(path)
+        if options.steps > state["steps"] and state["falling"] and self.steady.is_file():
+            state = _loaded(self.steady)
         self.seconds = state["seconds"]
         self._forget_after(state["step"])
         return state
@@ -163,6 +160,17 @@ def save_weights(path: Path, model: Preconditioned, recipe: Recipe) -> None:
     }
     tensors = {k: v.to(torch.float16).contiguous() for k, v in model.network.state_dict().items()}
     save_file(tensors, str(path), metadata={"format": FORMAT, "network": json.dumps(network)})
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"The checkpoint {path} is damaged ({reason}). Delete it: the run then goes on from steady.pt, if that is "
+            "there, or from the beginning."
+        ) from error
 
 
 def _step(line: str) -> int:

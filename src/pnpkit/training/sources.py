@@ -122,7 +122,7 @@ class KSpace(Source):
                 raise DataError(f"{path}: expected complex k-space (coils, H, W), given {y.shape} {y.dtype}.")
             coils = torch.from_numpy(np.moveaxis(y, np.argmin(y.shape), 0).astype(np.complex64))
             maps = espirit_maps(coils)
-            operator = MRI(mask=torch.ones(coils.shape[-2:]), maps=maps)
+            operator = MRI(mask=torch.ones(1, *coils.shape[-2:]), maps=maps)
             x = operator.adjoint(coils[None])[0].numpy()
             return [x / np.abs(x).max()]
 
@@ -148,8 +148,9 @@ class Kernels(Source):
         if seed % 2:
             size = 1 + 2 * int((0.15 + 0.35 * a) * self.size)
             small = motion_kernel(size=size, seed=seed, roughness=0.2 + b)
-            pad = [(self.size - size) // 2, self.size - size - (self.size - size) // 2]
-            kernel = torch.nn.functional.pad(small, (*pad, *pad))
+            before = self.size // 2 - size // 2
+            kernel = torch.zeros(1, self.size, self.size, dtype=small.dtype)
+            kernel[:, before : before + size, before : before + size] = small
         else:
             widths = (0.02 * self.size + 0.12 * self.size * a, 0.02 * self.size + 0.12 * self.size * b)
             kernel = anisotropic_gaussian_kernel(self.size, *widths, angle_deg=180 * c)

@@ -65,7 +65,7 @@ class UNetDenoiser(Denoiser):
 
     @classmethod
     def example(cls) -> Self:
-        return cls(weights="digits")
+        return cls(weights="photos_gray")
 
 
 def architecture(weights: str) -> dict[str, Any]:

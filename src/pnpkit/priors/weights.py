@@ -11,6 +11,7 @@ from torch import nn
 
 from pnpkit import registry
 from pnpkit.errors import WeightsError
+from pnpkit.priors.download import cache_folder, download
 
 State = dict[str, torch.Tensor]
 
@@ -18,7 +19,7 @@ State = dict[str, torch.Tensor]
 def find(name: str) -> Path:
     """The file: shipped weights by their name; else as given, in the folder PNPKIT_WEIGHTS, in PNPKIT_DATA/weights."""
     if name in registry.names("weights"):
-        return Path(registry.card(name)["file"])
+        return shipped(name)
     places = [Path(name)]
     if not Path(name).is_absolute():
         folders = [os.environ.get("PNPKIT_WEIGHTS"), os.environ.get("PNPKIT_DATA")]
@@ -30,6 +31,15 @@ def find(name: str) -> Path:
         f"Weights {name} are not here. Looked at: {', '.join(map(str, places))}. Give a path, or set PNPKIT_WEIGHTS to "
         "the folder that holds them."
     )
+
+
+def shipped(name: str) -> Path:
+    """The file of a card: beside it, or fetched from its "url" into the cache, once."""
+    card = registry.card(name)
+    path = Path(card["file"])
+    if path.is_file() or "url" not in card:
+        return path
+    return download(card["url"], cache_folder() / path.name, card["sha256"])
 
 
 def load(name: str, sha256: str | None = None) -> State:

@@ -160,6 +160,7 @@ def save_weights(path: Path, model: Preconditioned, recipe: Recipe) -> None:
     }
     tensors = {k: v.to(torch.float16).contiguous() for k, v in model.network.state_dict().items()}
     save_file(tensors, str(path), metadata={"format": FORMAT, "network": json.dumps(network)})
+    path.chmod(0o644)  # safetensors writes files that only their owner reads
 
 
 def _loaded(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Networks of other conventions as denoisers: variance-exploding, variance-preserving, EDM; eps, v, score, x0."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args
 
 import torch
 from torch import nn
@@ -19,30 +21,44 @@ class Adapted(Denoiser):
     Bind labels and other conditions beforehand: ``lambda x, t: net(x, t, label)``.
     """
 
-    def __init__(self, network: object, estimate: object, domain: object):
+    def __init__(self, network: object, output: Output, path: object, domain: object):
         super().__init__()
-        self.network, self.estimate = network, estimate
-        self.domain = domain  # type: ignore[assignment]
+        self.network, self.output, self.path = network, output, path
+        self.domain: Domain = domain  # type: ignore[assignment]
         if isinstance(network, nn.Module):
             network.requires_grad_(False).eval()
 
     def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        return self.estimate(self.network, x, sigma)  # type: ignore[operator]
+        s = expand(sigma, x)
+        if not isinstance(self.path, VP):
+            out = self._called(x, sigma)
+            return x + s * s * out if self.output == "score" else out
+        c = (1 + s * s).rsqrt()
+        out = self._called(c * x, self.path.time(sigma.clamp(*self.path.sigma_range)))
+        if self.output == "eps":
+            return x - s * out
+        if self.output == "score":
+            return x + c * s * s * out
+        return c * c * x - s * c * out if self.output == "v" else out
+
+    def _called(self, z: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """The network's output, or its first half where it also predicts variances (ADM)."""
+        out = self.network(z, level)  # type: ignore[operator]
+        if out.shape == (z.shape[0], 2 * z.shape[1], *z.shape[2:]):
+            return out.chunk(2, 1)[0]
+        if out.shape != z.shape:
+            raise ShapeError(f"The network gave {tuple(out.shape)} for images {tuple(z.shape)}.")
+        return out
 
 
 def from_edm(network: Network, domain: Domain) -> Denoiser:
     """network(x, sigma) is already E[x0 | x0 + sigma·n = x] (Karras et al. 2022); sigma is (B,)."""
-    return Adapted(network=network, estimate=_called, domain=domain)
+    return Adapted(network=network, output="x0", path=None, domain=domain)
 
 
 def from_ve(network: Network, domain: Domain) -> Denoiser:
     """network(x, sigma) is the score ∇ log p_sigma(x) (Song et al. 2021): D = x + sigma²·score."""
-
-    def estimate(network: Network, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        s = expand(sigma, x)
-        return x + s * s * _called(network, x, sigma)
-
-    return Adapted(network=network, estimate=estimate, domain=domain)
+    return Adapted(network=network, output="score", path=None, domain=domain)
 
 
 def from_vp(network: Network, domain: Domain, path: VP | None = None, output: Output = "eps") -> Denoiser:
@@ -55,23 +71,10 @@ def from_vp(network: Network, domain: Domain, path: VP | None = None, output: Ou
     The domain's sigma_range is cut to what the path reaches (0.01 to 157 for the linear one): outside it raises.
     """
     path = VP.linear() if path is None else path
-    if output not in ("eps", "v", "score", "x0"):
+    if output not in get_args(Output):
         raise SpecError(f"from_vp: output is 'eps', 'v', 'score' or 'x0', given {output!r}.")
     low, high = (f(a, b) for f, a, b in zip((max, min), domain.sigma_range, path.sigma_range, strict=True))
-
-    def estimate(network: Network, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        s = expand(sigma, x)
-        c = (1 + s * s).rsqrt()
-        z = c * x
-        out = _called(network, z, path.time(sigma.clamp(*path.sigma_range)))
-        if output == "eps":
-            return x - s * out
-        if output == "score":
-            return x + c * s * s * out
-        return c * z - s * c * out if output == "v" else out
-
-    cut = Domain(domain.shape, domain.dtype, (low, high), domain.value_range)
-    return Adapted(network=network, estimate=estimate, domain=cut)
+    return Adapted(network=network, output=output, path=path, domain=replace(domain, sigma_range=(low, high)))
 
 
 def from_eps(network: Network, domain: Domain, path: VP | None = None) -> Denoiser:
@@ -82,13 +85,3 @@ def from_eps(network: Network, domain: Domain, path: VP | None = None) -> Denois
 def from_v(network: Network, domain: Domain, path: VP | None = None) -> Denoiser:
     """network(z, t) predicts v = c·n − √(1 − c²)·x0 (Salimans & Ho 2022)."""
     return from_vp(network, domain, path, "v")
-
-
-def _called(network: Network, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-    """The network's output, or its first half where it also predicts variances (ADM)."""
-    out = network(x, level)
-    if out.shape == (x.shape[0], 2 * x.shape[1], *x.shape[2:]):
-        return out.chunk(2, 1)[0]
-    if out.shape != x.shape:
-        raise ShapeError(f"The network gave {tuple(out.shape)} for images {tuple(x.shape)}.")
-    return out

@@ -13,6 +13,7 @@ from pnpkit.registry import make
 from pnpkit.solvers import ADMM, HQS, RED, REDADMM, REDAccelerated, REDFixedPoint
 from pnpkit.solvers.base import solve
 from pnpkit.solvers.schedules import log_spaced
+from pnpkit.solvers.steps import injected
 
 SHAPE = (1, 8, 8)
 
@@ -132,3 +133,20 @@ def test_log_spacing():
     values = log_spaced(first, last, 3)
     assert torch.allclose(values, torch.tensor([[1.0, 2.0], [0.1, 2.0], [0.01, 2.0]]))
     assert torch.equal(log_spaced(first, last, 1), last[None])
+
+
+@pytest.mark.parametrize("solver", [HQS, ADMM, RED, REDFixedPoint])
+def test_injected_noise_comes_from_the_seed_and_is_off_by_default(problem, solver):
+    plain, quiet = (solve(problem, Smooth(), s, seed=1).x for s in (solver(n_steps=5), solver(n_steps=5, inject=0.0)))
+    assert torch.equal(plain, quiet)
+    a, b, c = (solve(problem, Smooth(), solver(n_steps=5, inject=1.0), seed=s).x for s in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c) and not torch.equal(a, plain)
+
+
+def test_injected_noise_has_the_denoiser_s_sigma(problem):
+    """What D is called on is z + sigma·n: with D the identity the step shows n itself."""
+    z = torch.zeros(2, 1, 100, 100, dtype=torch.float64)
+    sigma = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    out = injected(z, sigma, 0.5, torch.Generator().manual_seed(0))
+    assert torch.allclose(out.flatten(1).std(1), 0.5 * sigma, rtol=0.03)
+    assert injected(z, sigma, 0.0, torch.Generator()) is z

@@ -11,7 +11,7 @@ from pnpkit.priors.base import Proximable
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
 from pnpkit.solvers.schedules import fitted, given_or_noise, log_spaced
-from pnpkit.solvers.steps import on_x, prior_step, start
+from pnpkit.solvers.steps import injected, on_x, prior_step, start
 
 
 class ADMMState(NamedTuple):
@@ -36,6 +36,8 @@ class ADMM(Solver):
     sigma : noise level the denoiser ends at, units of x; None is that of the noise per pixel of x.
     sigma_start : noise level it starts at, units of x, falling equally spaced in the logarithm; None is ``sigma``.
     lam : without units; for a denoiser only.
+    inject : noise put in before each denoising, in units of its sigma. 0 is deterministic, 1 is SGPnP (arXiv 2604.03603):
+        large holes are then filled, which the deterministic method leaves as they are.
     """
 
     n_steps: PositiveInt = 50
@@ -44,6 +46,7 @@ class ADMM(Solver):
     sigma: PositiveFloat | None = None
     sigma_start: PositiveFloat | None = None
     lam: PositiveFloat = 0.23
+    inject: NonNegativeFloat = 0.0
 
     needs = {"operator": ("linear",), "prior": ("prox|denoise",), "likelihood": ("gaussian",)}
     minimises = True
@@ -69,7 +72,7 @@ class ADMM(Solver):
             u = expand((sigma / levels[k - 1]) ** 2, u) * u
         v = problem.prox(x - u, t)
         u = u + v
-        x = prior_step(prior, u, t, sigma)
+        x = prior_step(prior, u if proximable else injected(u, sigma, self.inject, rng), t, sigma)
         return ADMMState(x, u - x, levels), {} if proximable else {"sigma": sigma}
 
     @classmethod

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple, Self
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from pnpkit.priors.base import Proximable
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
 from pnpkit.solvers.schedules import given_or_noise, given_or_widest, log_spaced
-from pnpkit.solvers.steps import prior_step, start
+from pnpkit.solvers.steps import injected, on_x, prior_step, start
 
 
 class HQSState(NamedTuple):
@@ -32,6 +33,8 @@ class HQS(Solver):
     sigma_start : in units of x; None is 49/255 of the denoiser's value range, or of the brightest pixel at the start.
     sigma_end : in units of x; None is the noise level per pixel of x.
     lam : without units.
+    inject : noise put in before each denoising, in units of its sigma. 0 is deterministic, 1 is SGPnP (arXiv 2604.03603):
+        large holes are then filled, which the deterministic method leaves as they are.
     """
 
     n_steps: PositiveInt = 8
@@ -39,6 +42,7 @@ class HQS(Solver):
     sigma_start: PositiveFloat | None = None
     sigma_end: PositiveFloat | None = None
     lam: PositiveFloat = 0.23
+    inject: NonNegativeFloat = 0.0
 
     needs = {"operator": ("linear",), "prior": ("prox|denoise",), "likelihood": ("gaussian",)}
     scheduled = True
@@ -53,6 +57,7 @@ class HQS(Solver):
         sigma = state.sigma[k]
         tau = sigma**2 / self.lam
         z = problem.prox(state.x, tau)
+        z = z if isinstance(on_x(prior), Proximable) else injected(z, sigma, self.inject, rng)
         return state._replace(x=prior_step(prior, z, tau, sigma)), {"sigma": sigma}
 
     @classmethod

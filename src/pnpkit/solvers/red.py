@@ -10,7 +10,7 @@ from pnpkit.linalg import expand
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
 from pnpkit.solvers.schedules import given_or_noise
-from pnpkit.solvers.steps import on_x, start
+from pnpkit.solvers.steps import injected, on_x, start
 
 NEEDS = {"operator": ("linear",), "prior": ("denoise",), "likelihood": ("gaussian",)}
 
@@ -31,12 +31,15 @@ class RED(Solver):
     then has Lipschitz constant 2 at most and γ < 2/(L + 2w).
 
     sigma : noise level for the denoiser, units of x; None is that of the noise per pixel of x.
+    inject : noise put in before each denoising, in units of its sigma. 0 is deterministic, 1 is SGPnP (arXiv 2604.03603):
+        large holes are then filled, which the deterministic method leaves as they are.
     """
 
     n_steps: PositiveInt = 200
     tol: NonNegativeFloat | None = None
     lam: PositiveFloat = 0.23
     sigma: PositiveFloat | None = None
+    inject: NonNegativeFloat = 0.0
 
     needs = NEEDS
 
@@ -46,7 +49,8 @@ class RED(Solver):
     def step(self, problem: Problem, prior: Any, state: REDState, k: int, rng: torch.Generator):
         x, sigma = state
         w = self.lam / sigma**2
-        gradient = problem.grad(x) + expand(w, x) * (x - on_x(prior).denoise(x, sigma))
+        denoised = on_x(prior).denoise(injected(x, sigma, self.inject, rng), sigma)
+        gradient = problem.grad(x) + expand(w, x) * (x - denoised)
         return REDState(x - gradient / expand(problem.lipschitz + w, x), sigma), {"sigma": sigma}
 
     @classmethod

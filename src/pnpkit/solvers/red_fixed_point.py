@@ -10,7 +10,7 @@ from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
 from pnpkit.solvers.red import NEEDS, REDState
 from pnpkit.solvers.schedules import given_or_noise
-from pnpkit.solvers.steps import on_x, start
+from pnpkit.solvers.steps import injected, on_x, start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +21,14 @@ class REDFixedPoint(Solver):
     only where A sees, so elsewhere D must be one.
 
     sigma : noise level for the denoiser, units of x; None is that of the noise per pixel of x.
+    inject : as in ``red``.
     """
 
     n_steps: PositiveInt = 50
     tol: NonNegativeFloat | None = None
     lam: PositiveFloat = 0.23
     sigma: PositiveFloat | None = None
+    inject: NonNegativeFloat = 0.0
 
     needs = NEEDS
 
@@ -34,7 +36,7 @@ class REDFixedPoint(Solver):
         return REDState(start(problem, x0, rng), given_or_noise(problem, prior, self.sigma))
 
     def step(self, problem: Problem, prior: Any, state: REDState, k: int, rng: torch.Generator):
-        denoised = on_x(prior).denoise(state.x, state.sigma)
+        denoised = on_x(prior).denoise(injected(state.x, state.sigma, self.inject, rng), state.sigma)
         x = problem.prox(denoised, state.sigma**2 / self.lam)
         return REDState(x, state.sigma), {"sigma": state.sigma}
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from pnpkit.errors import CapabilityError, SpecError
+from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand, inner, norm
 from pnpkit.operators.base import LinearOperator
 from pnpkit.priors.base import Denoiser, Priors, Proximable
@@ -32,6 +33,11 @@ def start(problem: Problem, x0: torch.Tensor | None, rng: torch.Generator) -> to
 def on_x(prior: Any) -> Any:
     """The prior on the image."""
     return prior["x"] if isinstance(prior, Priors) else prior
+
+
+def injected(z: torch.Tensor, sigma: torch.Tensor, share: float, rng: torch.Generator) -> torch.Tensor:
+    """z + share·sigma·n: noise put in before a denoiser is called at sigma (SGPnP, arXiv 2604.03603, with share 1)."""
+    return z + share * expand(sigma, z) * randn_like(z, rng) if share else z
 
 
 def prior_step(prior: Any, z: torch.Tensor, tau: torch.Tensor, sigma: float | torch.Tensor | None) -> torch.Tensor:

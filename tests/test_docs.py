@@ -13,7 +13,9 @@ PAGES = [
     for p in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     if BLOCK.search(p.read_text(encoding="utf8"))
 ]
-READERS_OWN = {  # what a page assumes that its reader has
+READERS_OWN: dict[str, object] = {  # what a page assumes that its reader has
+    "x": torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
+    "network": lambda z, t: torch.zeros_like(z),
     "mask": torch.ones(1, 24, 16),
     "maps": torch.ones(2, 24, 16, dtype=torch.complex64) / 2**0.5,
     "kspace": torch.randn(1, 2, 24, 16, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)),

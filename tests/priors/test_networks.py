@@ -36,12 +36,13 @@ def test_any_multiple_and_every_input_matters():
     c, label = torch.tensor([-1.0, 0.5]), torch.tensor([0, 2])
     base = network(x, network.embedding(c, label))
     assert base.shape == (2, 2, 8, 12) and network.multiple == 4
+    corner = torch.nn.functional.pad(torch.ones(2, 3, 1, 1), (0, 11, 0, 7))
     other = {
         "noise level": network(x, network.embedding(c + 0.3, label)),
         "label": network(x, network.embedding(c, (label + 1) % 3)),
         "no label": network(x, network.embedding(c)),
         "condition": network(torch.cat([x[:, :2], 1 - x[:, 2:]], 1), network.embedding(c, label)),
-        "far pixel": network(x + torch.nn.functional.pad(torch.ones(2, 3, 1, 1), (0, 11, 0, 7)), network.embedding(c, label)),
+        "far pixel": network(x + corner, network.embedding(c, label)),
     }  # fmt: skip
     for name, out in other.items():
         assert not torch.allclose(out, base, atol=1e-5), name

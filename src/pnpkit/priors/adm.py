@@ -23,7 +23,7 @@ class ADM(Denoiser):
 
     Parameters
     ----------
-    weights : .safetensors; convert diffusion_ffhq_10m.pt or 256x256_diffusion_uncond.pt with ``pnpkit weights convert``.
+    weights : .safetensors; diffusion_ffhq_10m.pt or 256x256_diffusion_uncond.pt after ``pnpkit weights convert``.
     large : the 552.8 M network of ImageNet; False: the 93.6 M one of FFHQ.
     """
 
@@ -33,7 +33,7 @@ class ADM(Denoiser):
         super().__init__()
         self.weights, self.large = weights, large
         with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten; the global RNG is left alone
-            network = DiffUNet(in_channels=3, out_channels=6, large_model=large, pretrained=None)
+            network = DiffUNet(in_channels=3, out_channels=6, large_model=large, pretrained=None)  # type: ignore[arg-type]
         tables = {k: v for k, v in network.state_dict().items() if k in TABLES}
         fill(network, {k: v.float() for k, v in {**tables, **load(weights)}.items()}, weights)
         inner = from_eps(TimeStep(network), Domain((3, None, None), value_range=(-1.0, 1.0)))

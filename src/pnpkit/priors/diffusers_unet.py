@@ -36,7 +36,7 @@ class DiffusersUNet(Denoiser):
         config: Any = network.config
         channels = config["in_channels"]
         if config["out_channels"] not in (channels, 2 * channels) or config.get("num_class_embeds"):
-            raise CapabilityError(f"{folder}: a conditional UNet2DModel; wrap it with adapt.from_vp and bind its labels.")
+            raise CapabilityError(f"{folder}: a conditional UNet2DModel; bind its labels and use adapt.from_vp.")
         told = _scheduler(place)
         path, output = vp_path(told), OUTPUTS[told.get("prediction_type", "epsilon")]
         self.multiple = 2 ** (len(config["block_out_channels"]) - 1)
@@ -78,7 +78,7 @@ def _network(folder: Path) -> nn.Module:
             f"{folder} holds no config.json: give the folder that diffusers' save_pretrained wrote, downloaded whole."
         )
     try:
-        from diffusers import UNet2DModel
+        from diffusers.models.unets.unet_2d import UNet2DModel
     except ImportError as error:
         raise WeightsError("Networks of diffusers need it installed: pip install diffusers.") from error
     try:

@@ -81,4 +81,3 @@ def _fetch(url: str, part: Path, progress: Callable[[int, int | None], None] | N
                     progress(done, whole)
         if whole is not None and done < whole:
             raise OSError(f"the connection broke off after {done} of {whole} bytes")
-

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from pnpkit.errors import CapabilityError, ShapeError, SpecError
+from pnpkit.errors import CapabilityError, DataError, ShapeError, SpecError
 from pnpkit.linalg import dense
 from pnpkit.priors.base import Denoiser, Domain
 
@@ -43,10 +43,12 @@ class GaussianMixture(Denoiser):
         if weights.shape != (k,) or not bool((weights > 0).all()):
             raise SpecError(f"GaussianMixture: weights must be {k} numbers > 0, given {weights.tolist()}.")
         covariances = covariances.to(means.dtype)
-        asymmetry = float((covariances - covariances.mT).abs().max() / covariances.abs().max())
+        asymmetry = float((covariances - covariances.mT).abs().max() / covariances.abs().max().clamp_min(1e-30))
         if asymmetry > 1e-5:
             raise SpecError(f"GaussianMixture: a covariance is not symmetric (relative difference {asymmetry:.1e}).")
         for name, value in (("means", means), ("covariances", covariances), ("weights", weights / weights.sum())):
+            if not bool(torch.isfinite(value).all()):
+                raise DataError(f"GaussianMixture: {name} holds NaN or Inf.")
             self.register_buffer(name, value.clone())
         self._decompose()
         if float(self.eigenvalues.min()) < -1e-5 * float(self.eigenvalues.max()):

@@ -36,8 +36,8 @@ class ADMM(Solver):
     sigma : noise level the denoiser ends at, units of x; None is that of the noise per pixel of x.
     sigma_start : noise level it starts at, units of x, falling equally spaced in the logarithm; None is ``sigma``.
     lam : without units; for a denoiser only.
-    inject : noise put in before each denoising, in units of its sigma. 0 is deterministic, 1 is SGPnP (arXiv 2604.03603):
-        large holes are then filled, which the deterministic method leaves as they are.
+    inject : noise put in before each denoising, in units of its sigma; 1 is SGPnP (arXiv 2604.03603), which fills large
+        holes that the deterministic method, 0, leaves.
     """
 
     n_steps: PositiveInt = 50

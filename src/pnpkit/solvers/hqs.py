@@ -33,8 +33,8 @@ class HQS(Solver):
     sigma_start : in units of x; None is 49/255 of the denoiser's value range, or of the brightest pixel at the start.
     sigma_end : in units of x; None is the noise level per pixel of x.
     lam : without units.
-    inject : noise put in before each denoising, in units of its sigma. 0 is deterministic, 1 is SGPnP (arXiv 2604.03603):
-        large holes are then filled, which the deterministic method leaves as they are.
+    inject : noise put in before each denoising, in units of its sigma; 1 is SGPnP (arXiv 2604.03603), which fills large
+        holes that the deterministic method, 0, leaves.
     """
 
     n_steps: PositiveInt = 8

@@ -31,8 +31,8 @@ class RED(Solver):
     then has Lipschitz constant 2 at most and γ < 2/(L + 2w).
 
     sigma : noise level for the denoiser, units of x; None is that of the noise per pixel of x.
-    inject : noise put in before each denoising, in units of its sigma. 0 is deterministic, 1 is SGPnP (arXiv 2604.03603):
-        large holes are then filled, which the deterministic method leaves as they are.
+    inject : noise put in before each denoising, in units of its sigma; 1 is SGPnP (arXiv 2604.03603), which fills large
+        holes that the deterministic method, 0, leaves.
     """
 
     n_steps: PositiveInt = 200

@@ -24,7 +24,8 @@ test test-full check: export OMP_NUM_THREADS = 1
 test test-full check: export MKL_NUM_THREADS = 1
 test test-full check: export OPENBLAS_NUM_THREADS = 1
 test test-full check: export NUMBA_NUM_THREADS = 1
-test-full: SELECT = -m ""
+test-full: SELECT = -m "" --timeout 3000
+test-full: export PNPKIT_FULL = 1
 
 test test-full: $(READY)
 	$(BIN)/pytest -n $(WORKERS) $(SELECT)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -17,8 +18,13 @@ from pnpkit.operators.gram import Gram
 from pnpkit.operators.inpainting import Inpainting
 from pnpkit.problem import Problem
 
+FULL = bool(os.environ.get("PNPKIT_FULL"))  # set by `make test-full`: fifty times as many examples, new ones each time
 settings.register_profile(
-    "pnpkit", max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    "pnpkit",
+    max_examples=3000 if FULL else 60,
+    deadline=None,
+    derandomize=not FULL,
+    suppress_health_check=list(HealthCheck),
 )
 settings.load_profile("pnpkit")
 

@@ -90,9 +90,12 @@ def test_a_run_cut_and_continued_is_the_run(folder, tmp_path, monkeypatch):
     assert same_weights(whole, again)
 
 
-def test_kill_9_at_any_time(folder, tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "kills"), [(40, (6, 18)), pytest.param(400, range(20, 400, 23), marks=pytest.mark.full)]
+)
+def test_kill_9_at_any_time(steps, kills, folder, tmp_path):
     """The process is killed again and again; the loss curve and the weights are those of an uninterrupted run."""
-    plan = recipe(folder, 40)
+    plan = recipe(folder, steps)
     whole = loop.train(plan, tmp_path / "whole", report=quiet)
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
     script = (
@@ -102,7 +105,7 @@ def test_kill_9_at_any_time(folder, tmp_path):
         f"loop.train(plan, {str(tmp_path / 'cut')!r}, every_seconds=0)\n"
     )
     log = tmp_path / "cut" / "log.jsonl"
-    for wanted in (6, 18, 10**9):
+    for wanted in (*kills, 10**9):
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
         while process.poll() is None and not (log.is_file() and log.read_text().count("loss") * 2 >= wanted):
             time.sleep(0.01)

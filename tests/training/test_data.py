@@ -9,7 +9,7 @@ from PIL import Image
 
 from pnpkit.errors import DataError
 from pnpkit.training.data import Pool, turned, with_phase
-from pnpkit.training.sources import Array, Images, Kernels, KSpace, Volumes
+from pnpkit.training.sources import Array, Dicom, Images, Kernels, KSpace, Volumes
 
 from .toys import pictures
 
@@ -142,6 +142,13 @@ def test_wrong_arrays(tmp_path):
         Pool([Array(path=str(tmp_path / "flat.npy"))], 1, 2, strict=True)
     with pytest.raises(DataError, match="complex k-space"):
         Pool([KSpace(path=str(tmp_path / "real.npy"))], 1, 2, strict=True)
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "a.dcm").write_bytes(b"no scan")
+    with pytest.raises(DataError, match=r"a\.dcm cannot be read as a CT slice"):
+        Pool([Dicom(path=str(tmp_path / "scans"))], 1, 2, strict=True)
+    (tmp_path / "a.nii").write_bytes(b"no volume")
+    with pytest.raises(DataError, match=r"a\.nii cannot be read as a NIfTI volume"):
+        Pool([Volumes(path=str(tmp_path))], 1, 2, strict=True)
     np.save(tmp_path / "five.npy", np.zeros((2, 5, 16, 16), np.float32))
     with pytest.raises(DataError, match="has 5 channels, the recipe wants 1"):
         Pool([Array(path=str(tmp_path / "five.npy"))], 1, 2, strict=True)

@@ -169,7 +169,7 @@ def test_the_loss_is_edm_s_weighted_error(folder):
 
 
 @pytest.mark.skipif(DATA is None, reason="PNPKIT_DATA is not set")
-@pytest.mark.parametrize("name", ["photos_gray", "photos", "blur_kernels", "brain_mri", "digits"])
+@pytest.mark.parametrize("name", ["photos_gray", "photos", "blur_kernels", "brain_mri", "digits", "chest_ct", "tiny_photos"])
 def test_shipped_recipes_run(name, tmp_path):
     """The command of the card, for two steps and without compilation."""
     plan = read_recipe(name).with_options(steps=2, batch=2, compile=False)
@@ -249,6 +249,15 @@ def test_weights_that_are_wrong(folder, tmp_path):
     torch.save({"a": torch.zeros(2)}, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="safetensors"):
         UNetDenoiser(weights=str(tmp_path / "w.pth"))
+
+
+def test_shipped_weights_that_were_changed_are_refused(monkeypatch):
+    from pnpkit import registry
+
+    card = registry.card("digits")
+    monkeypatch.setattr(registry, "card", lambda name: {**card, "sha256": "0" * 64})
+    with pytest.raises(WeightsError, match="expected 0000"):
+        UNetDenoiser(weights="digits")
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,10 @@ def shipped(name: str) -> Path:
 
 
 def load(name: str, sha256: str | None = None) -> State:
-    """The tensors of a .safetensors or .npz file, checked against ``sha256`` when given."""
+    """The tensors of a .safetensors or .npz file, checked against ``sha256``: the card's, for shipped weights."""
     path = find(name)
+    if name in registry.names("weights"):
+        sha256 = registry.card(name)["sha256"]
     if sha256 is not None and (found := file_digest(path)) != sha256:
         raise WeightsError(
             f"{path} has sha256 {found[:16]}…, expected {sha256[:16]}…: another version, or a damaged copy."

@@ -104,6 +104,33 @@ class Volumes(Source):
         return [s[None].copy() for s in slices if (s > 0.1).mean() > 0.1]
 
 
+class Dicom(Source):
+    """A folder of CT slices in DICOM: Hounsfield units mapped by ``window`` to [0, 1], not clipped."""
+
+    kind: Literal["dicom"] = "dicom"
+    path: str
+    window: tuple[float, float] = (-1000.0, 1000.0)
+    first: int = 0
+    last: int | None = None
+
+    def files(self):
+        paths = sorted(p for p in located(self.path).rglob("*") if p.is_file())[self.first : self.last]
+        yield from ((str(p), lambda p=p: [self._slice(p)]) for p in paths)
+
+    def _slice(self, path: Path) -> np.ndarray:
+        import pydicom
+
+        try:
+            told = pydicom.dcmread(path)
+            units = told.pixel_array * float(told.RescaleSlope) + float(told.RescaleIntercept)
+        except Exception as error:  # pydicom raises many kinds
+            raise DataError(f"{path} cannot be read as a CT slice in DICOM: {error}.") from error
+        if units.ndim != 2:
+            raise DataError(f"{path}: expected one slice (H, W), given {units.shape}.")
+        low, high = self.window
+        return ((units[None] - low) / (high - low)).astype(np.float32)
+
+
 class KSpace(Source):
     """Fully sampled multi-coil k-space (coils, H, W), .cfl or .npy: combined with its own ESPIRiT maps, complex."""
 
@@ -157,7 +184,7 @@ class Kernels(Source):
         return (kernel / self.peak).float()
 
 
-AnySource = Annotated[Images | Array | Volumes | KSpace | Kernels, Field(discriminator="kind")]
+AnySource = Annotated[Images | Array | Volumes | Dicom | KSpace | Kernels, Field(discriminator="kind")]
 
 
 def located(path: str) -> Path:

@@ -169,7 +169,9 @@ def test_the_loss_is_edm_s_weighted_error(folder):
 
 
 @pytest.mark.skipif(DATA is None, reason="PNPKIT_DATA is not set")
-@pytest.mark.parametrize("name", ["photos_gray", "photos", "blur_kernels", "brain_mri", "digits", "chest_ct", "tiny_photos"])
+@pytest.mark.parametrize(
+    "name", ["photos_gray", "photos", "blur_kernels", "brain_mri", "digits", "chest_ct", "tiny_photos"]
+)
 def test_shipped_recipes_run(name, tmp_path):
     """The command of the card, for two steps and without compilation."""
     plan = read_recipe(name).with_options(steps=2, batch=2, compile=False)

@@ -30,7 +30,7 @@ class ColourToGrey(LinearOperator):
     def __init__(self, shape: Shape, weights: torch.Tensor | None = None):
         shape = tuple(shape)
         weights = torch.tensor(BT601) if weights is None else weights
-        if len(shape) != 3 or weights.shape[-1] != shape[0]:
+        if len(shape) != 3 or weights.ndim not in (1, 2) or weights.shape[-1] != shape[0]:
             raise ShapeError(
                 f"ColourToGrey: one weight a channel of (C, H, W) = {shape}, given {tuple(weights.shape)}."
             )

@@ -1,0 +1,140 @@
+"""The non-uniform Fourier transform: engines, gradients in image and trajectory, and the Toeplitz normal operator."""
+
+import math
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from pnpkit.types import Shape
+
+Engine = Literal["finufft", "torchkbnufft"]
+FLOAT32_LIMIT = 1e-6  # what single precision can be asked for
+
+
+class Transform(Protocol):
+    """F at fixed points: images (T, *size) complex <-> samples (T, M), unscaled; ``adjoint`` is the exact adjoint."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor: ...
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor: ...
+
+
+def transform(engine: Engine, points: torch.Tensor, size: Shape, eps: float, dtype: torch.dtype) -> Transform:
+    """y_j = Σ_n x_n exp(−2πi Σ_d k_jd n_d/N_d), n_d from −⌊N_d/2⌋; points (M, d) in cycles per field of view."""
+    if engine == "finufft":
+        return Finufft(points, size, eps, dtype)
+    return KaiserBessel(points, size, dtype)
+
+
+class Finufft:
+    """FINUFFT (Barnett, Magland & af Klinteberg, SISC 41(5), 2019): one plan a direction and number of transforms."""
+
+    def __init__(self, points: torch.Tensor, size: Shape, eps: float, dtype: torch.dtype):
+        radians = [2 * math.pi * points[:, d].double() / n for d, n in enumerate(size)]
+        single = dtype == torch.complex64
+        real = np.float32 if single else np.float64
+        self.points = [np.ascontiguousarray(r.cpu().numpy(), dtype=real) for r in radians]
+        self.size, self.dtype = tuple(size), np.complex64 if single else np.complex128
+        self.eps = max(eps, FLOAT32_LIMIT) if single else eps
+        self.plans: dict[tuple[int, int, int], Any] = {}
+
+    def _plan(self, kind: int, n: int) -> Any:
+        import finufft
+
+        key = (kind, n, torch.get_num_threads())
+        if key not in self.plans:
+            sign = 1 if kind == 1 else -1
+            options = {"eps": self.eps, "isign": sign, "dtype": np.dtype(self.dtype).name, "nthreads": key[2]}
+            plan = finufft.Plan(kind, self.size, n, **options)
+            plan.setpts(*self.points)
+            self.plans[key] = plan
+        return self.plans[key]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        array = np.ascontiguousarray(x.detach().cpu().resolve_conj().numpy())
+        out = self._plan(2, len(array)).execute(array if len(array) > 1 else array[0])
+        return torch.from_numpy(out).reshape(len(array), -1).to(x.device)
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        array = np.ascontiguousarray(y.detach().cpu().resolve_conj().numpy())
+        out = self._plan(1, len(array)).execute(array if len(array) > 1 else array[0])
+        return torch.from_numpy(out).reshape(len(array), *self.size).to(y.device)
+
+
+class KaiserBessel:
+    """torchkbnufft's table interpolation (Muckley et al. 2020): slower, 7e-4 accurate, on any torch device."""
+
+    def __init__(self, points: torch.Tensor, size: Shape, dtype: torch.dtype):
+        from torchkbnufft import KbNufft, KbNufftAdjoint
+
+        real = dtype.to_real()
+        scale = torch.tensor([2 * math.pi / n for n in size], dtype=real, device=points.device)
+        self.points = (points.detach().to(real) * scale).mT.contiguous()
+        options = {"im_size": tuple(size), "dtype": dtype, "device": points.device}
+        self.to, self.back = KbNufft(**options), KbNufftAdjoint(**options)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.to(x.detach()[None], self.points)[0]
+
+    def adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        return self.back(y.detach()[None], self.points)[0]
+
+
+class Nufft(torch.autograd.Function):
+    """F(k) x or F(k)^H y with gradients in image and points, to any order.
+
+    ∂F/∂k_d multiplies the image by −2πi n_d/N_d before F: the gradient in the points is d more transforms.
+    ``make(k)`` gives the transform; ``grids`` are the −2πi n_d/N_d, broadcastable to images.
+    """
+
+    @staticmethod
+    def forward(x: torch.Tensor, k: torch.Tensor, make: Any, grids: Any, adjoint: bool) -> torch.Tensor:  # type: ignore[override]
+        engine = make(k.detach())
+        return engine.adjoint(x) if adjoint else engine.forward(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, k, ctx.make, ctx.grids, ctx.is_adjoint = inputs
+        ctx.save_for_backward(x, k)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor):  # type: ignore[override]
+        x, k = ctx.saved_tensors
+        in_x = Nufft.apply(g, k, ctx.make, ctx.grids, not ctx.is_adjoint) if ctx.needs_input_grad[0] else None
+        in_k = None
+        if ctx.needs_input_grad[1]:
+            image, samples = (g, x) if ctx.is_adjoint else (x, g)
+            columns = []
+            for grid in ctx.grids:
+                moved: Any = Nufft.apply(grid * image, k, ctx.make, ctx.grids, False)
+                columns.append((samples.conj() * moved).real.sum(0))
+            in_k = torch.stack(columns, -1)
+        return in_x, in_k, None, None, None
+
+
+def grids(size: Shape, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """−2πi n_d/N_d for every axis, shaped to broadcast over images."""
+    found = []
+    for d, n in enumerate(size):
+        axis = (torch.arange(n, device=device) - n // 2).to(dtype.to_real()) * (-2 * math.pi / n)
+        found.append((1j * axis).to(dtype).reshape([-1 if i == d else 1 for i in range(len(size))]))
+    return tuple(found)
+
+
+def toeplitz_spectrum(points: torch.Tensor, size: Shape, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """Real spectrum (2N_1, 2N_2, …) of FᴴF as a convolution on a grid twice as large, float64.
+
+    FᴴF depends on differences of pixels only: t_m = Σ_j w_j exp(2πi k_j·m/N), m from −N to N − 1 (Wajer & Pruessmann,
+    ISMRM 2001; Fessler et al., IEEE TSP 53(9), 2005). Its transform is computed once, to 1e-9.
+    """
+    double = tuple(2 * n for n in size)
+    # On the doubled grid the same frequencies are 2k cycles per (doubled) field of view.
+    engine = Finufft(2 * points.detach().double(), double, 1e-9, torch.complex128)
+    ones = torch.ones(1, len(points), dtype=torch.complex128) if weights is None else weights[None].to(torch.complex128)
+    kernel = engine.adjoint(ones)[0]
+    axes = tuple(range(-len(size), 0))
+    kernel = torch.fft.ifftshift(kernel, dim=axes)
+    for axis, n in zip(axes, size, strict=True):
+        kernel = kernel.index_fill(axis, torch.tensor([n]), 0)  # lag −N is never used; without it t is Hermitian
+    return torch.fft.fftn(kernel, dim=axes).real

@@ -149,6 +149,11 @@ def test_make_validates_its_arguments():
 BY_METHOD = {
     "pnpkit.priors.base:Given": "PosteriorDenoiser.given(problem)",
     "pnpkit.priors.adapt:Adapted": "from_vp(network, domain) and its like",
+    "pnpkit.bridges.wrapped:WrappedArrays": "from_scipy(matrix, in_shape), from_sigpy(linop)",
+    "pnpkit.bridges.wrapped:WrappedTensors": "from_deepinv(physics)",
+    "pnpkit.bridges.wrapped:WrappedNonLinear": "from_deepinv(physics)",
+    "pnpkit.bridges.sigpy:SigpyProx": "prox_from_sigpy(prox)",
+    "pnpkit.bridges.deepinv:DeepinvDenoiser": "denoiser_from_deepinv(network, domain)",
 }
 # Bases that declare no abstract method of their own.
 BASES = {"pnpkit.spec:Component", "pnpkit.priors.base:Prior"}

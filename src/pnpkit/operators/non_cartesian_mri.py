@@ -53,7 +53,8 @@ class NonCartesianMRI(LinearOperator):
             self.hold(trajectory=trajectory)
         else:
             self.hold(trajectory=trajectory, maps=maps)
-        self.shape, self.eps, self.engine = shape, eps, engine
+        self.shape, self.eps = shape, eps
+        self.engine: Engine = engine
 
     @property
     def theta(self) -> Mapping[str, int]:  # type: ignore[override]
@@ -145,8 +146,8 @@ def _check_trajectory(trajectory: torch.Tensor, shape: Shape) -> None:
     reach = (trajectory.abs() / half).amax()
     if not bool(reach <= 1 + 1e-4):
         raise SpecError(
-            f"NonCartesianMRI: the trajectory reaches {float(reach):.3g} times the grid's edge N/2; it is in cycles per "
-            "field of view (radians per pixel times N/2π). Use a larger shape, or leave points out."
+            f"NonCartesianMRI: the trajectory reaches {float(reach):.3g} times the grid's edge N/2; it is in cycles "
+            "per field of view (radians per pixel times N/2π). Use a larger shape, or leave points out."
         )
 
 

@@ -21,7 +21,30 @@ class REDState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RED(Solver):
+class REDBase(Solver):
+    """Settings and start of the RED solvers that keep nothing but x."""
+
+    tol: NonNegativeFloat | None = None
+    lam: PositiveFloat = 0.23
+    sigma: PositiveFloat | None = None
+    inject: NonNegativeFloat = 0.0
+
+    needs = NEEDS
+
+    def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> REDState:
+        return REDState(start(problem, x0, rng), given_or_noise(problem, prior, self.sigma))
+
+    def denoised(self, prior: Any, state: REDState, rng: torch.Generator) -> torch.Tensor:
+        """D(x, sigma), with the noise put in before."""
+        return on_x(prior).denoise(injected(state.x, state.sigma, self.inject, rng), state.sigma)
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(n_steps=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RED(REDBase):
     """x+ = x − γ·(∇nll(x) + w·(x − D(x, sigma))), w = lam/sigma², γ = 1/(L + w) (Romano, Elad & Milanfar 2017, §4.2).
 
     By Tweedie (x − D(x, sigma))/sigma² is the gradient of −log p_sigma(x), so a fixed point is stationary for
@@ -36,23 +59,9 @@ class RED(Solver):
     """
 
     n_steps: PositiveInt = 200
-    tol: NonNegativeFloat | None = None
-    lam: PositiveFloat = 0.23
-    sigma: PositiveFloat | None = None
-    inject: NonNegativeFloat = 0.0
-
-    needs = NEEDS
-
-    def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> REDState:
-        return REDState(start(problem, x0, rng), given_or_noise(problem, prior, self.sigma))
 
     def step(self, problem: Problem, prior: Any, state: REDState, k: int, rng: torch.Generator):
         x, sigma = state
         w = self.lam / sigma**2
-        denoised = on_x(prior).denoise(injected(x, sigma, self.inject, rng), sigma)
-        gradient = problem.grad(x) + expand(w, x) * (x - denoised)
+        gradient = problem.grad(x) + expand(w, x) * (x - self.denoised(prior, state, rng))
         return REDState(x - gradient / expand(problem.lipschitz + w, x), sigma), {"sigma": sigma}
-
-    @classmethod
-    def example(cls) -> Self:
-        return cls(n_steps=30)

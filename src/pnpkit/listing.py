@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import types
+import typing
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -81,10 +83,23 @@ def _card(card: dict[str, Any]) -> Iterator[RenderableType]:
     yield table
 
 
+SIGNS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+
+
 def _type_name(annotation: Any) -> str:
-    return (
-        annotation.__name__ if inspect.isclass(annotation) and not hasattr(annotation, "__args__") else str(annotation)
-    )
+    """An annotation as a reader would say it: ``float > 0 or None``."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        bounds = [m for extra in args[1:] for m in getattr(extra, "metadata", (extra,))]
+        told = [f"{sign} {getattr(m, name)}" for m in bounds for name, sign in SIGNS if hasattr(m, name)]
+        return " ".join([_type_name(args[0]), " and ".join(told)]).strip()
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("None" if a is type(None) else _type_name(a) for a in args)
+    if origin is typing.Literal:
+        return " or ".join(repr(a) for a in args)
+    if origin is tuple:
+        return f"({', '.join('…' if a is ... else _type_name(a) for a in args)})"
+    return annotation.__name__ if inspect.isclass(annotation) else str(annotation)
 
 
 def fits(operator: str, noise: str) -> Iterator[RenderableType]:

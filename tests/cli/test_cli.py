@@ -60,7 +60,9 @@ def test_show_schema_is_json(pnpkit):
     code, out, _ = pnpkit("show", "blur", "--schema")
     assert code == 0 and "kernel" in json.loads(out)["properties"]
     code, out, _ = pnpkit("show", "hqs")
-    assert code == 0 and "n_steps" in out and "needs" in out
+    assert code == 0 and "n_steps" in out and "needs" in out and "float > 0 or None" in out and "typing" not in out
+    code, out, _ = pnpkit("show", "weights/digits")
+    assert code == 0 and "MNIST" in out and "pnpkit train digits" in out
 
 
 def test_solve_writes_the_image_and_a_loadable_result(pnpkit, folder):

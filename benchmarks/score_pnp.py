@@ -29,7 +29,7 @@ from pnpkit.solvers.base import Solver, solve
 
 SIGMA = 0.02
 GREY = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
-LAMS = (0.05, 0.1, 0.2, 0.4)
+LAMS = (0.1, 0.25)
 
 
 def tasks() -> dict[str, object]:
@@ -56,10 +56,10 @@ def candidates(name: str, d: Denoiser) -> list[Solver]:
     if name == "HQS":
         starts = (49 / 255, 100 / 255) if d.domain.sigma_range[1] > 0.39 else (49 / 255,)
         return [HQS(n_steps=20, sigma_start=s, lam=lam) for s, lam in itertools.product(starts, LAMS)]
-    sigmas = (0.01, 0.02, 0.04)
+    sigmas = (0.015, 0.03)
     if name == "PnP-ADMM":
-        return [ADMM(n_steps=40, sigma_start=0.2, sigma=s, lam=lam) for s, lam in itertools.product(sigmas, LAMS)]
-    return [RED(n_steps=150, sigma=s, lam=lam) for s, lam in itertools.product(sigmas, LAMS)]
+        return [ADMM(n_steps=30, sigma_start=0.2, sigma=s, lam=lam) for s, lam in itertools.product(sigmas, LAMS)]
+    return [RED(n_steps=80, sigma=s, lam=lam) for s, lam in itertools.product(sigmas, LAMS)]
 
 
 def score(prior: Denoiser, solver: Solver, problems: list[tuple[Problem, torch.Tensor]]) -> dict[str, float]:
@@ -107,7 +107,7 @@ def large_holes(priors: dict[str, Denoiser], test: list[torch.Tensor]) -> list[d
     for (name, prior), inject in itertools.product(priors.items(), (0.0, 1.0)):
         high = min(prior.domain.sigma_range[1], 5.0)
         starts = sorted({min(v, high) for v in (0.3, 1.0, 5.0)})
-        solvers = [HQS(n_steps=60, sigma_start=v, sigma_end=0.02, lam=m, inject=inject) for v in starts for m in LAMS]
+        solvers = [HQS(n_steps=40, sigma_start=v, sigma_end=0.02, lam=m, inject=inject) for v in starts for m in LAMS]
         chosen = best(prior, solvers, tune)
         s = score(prior, chosen, held)
         row = {"prior": name, "noise": "injected" if inject else "none", "PSNR": f"{s['PSNR']:.2f}"}
@@ -137,7 +137,7 @@ def main() -> None:
         ]
         write_report("score_pnp", rows, command, notes, title="Score priors in classical solvers")
         rows = large_holes({k: v for k, v in priors.items() if k != "DnCNN"}, test)
-        notes = [f"96×96 of 256×256 missing, noise {SIGMA}; HQS of 60 steps; figures over the whole image."]
+        notes = [f"96×96 of 256×256 missing, noise {SIGMA}; HQS of 40 steps; figures over the whole image."]
         write_report("large_holes", rows, command, notes, title="A large hole, with and without injected noise")
 
 

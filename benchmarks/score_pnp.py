@@ -19,7 +19,7 @@ from pnpkit.io import read_image
 from pnpkit.likelihoods import Gaussian
 from pnpkit.metrics.image import psnr, ssim
 from pnpkit.metrics.perceptual import haarpsi
-from pnpkit.operators import Blur, Inpainting, SuperResolution
+from pnpkit.operators import Blur, Inpainting
 from pnpkit.priors import DnCNN, FFDNet
 from pnpkit.priors.base import Denoiser
 from pnpkit.priors.weights import convert
@@ -36,7 +36,6 @@ def tasks() -> dict[str, object]:
     shape = (1, 256, 256)
     return {
         "motion blur (Levin 7)": Blur(kernel=levin_kernels()[6], shape=shape),
-        "×4 super-resolution": SuperResolution(kernel=pk.make("bicubic_kernel", factor=4), factor=4, shape=shape),
     }
 
 
@@ -59,7 +58,7 @@ def candidates(name: str, d: Denoiser) -> list[Solver]:
     sigmas = (0.015, 0.03)
     if name == "PnP-ADMM":
         return [ADMM(n_steps=30, sigma_start=0.2, sigma=s, lam=lam) for s, lam in itertools.product(sigmas, LAMS)]
-    return [RED(n_steps=80, sigma=s, lam=lam) for s, lam in itertools.product(sigmas, LAMS)]
+    return [RED(n_steps=50, sigma=s, lam=lam) for s, lam in itertools.product(sigmas, LAMS)]
 
 
 def score(prior: Denoiser, solver: Solver, problems: list[tuple[Problem, torch.Tensor]]) -> dict[str, float]:
@@ -67,7 +66,7 @@ def score(prior: Denoiser, solver: Solver, problems: list[tuple[Problem, torch.T
     return {
         "PSNR": statistics.mean(float(psnr(r.x, x, 1.0)) for r, x in found),
         "SSIM": statistics.mean(float(ssim(r.x, x, 1.0)) for r, x in found),
-        "HaarPSI": statistics.mean(float(haarpsi(r.x.clamp(0, 1), x, 1.0)) for r, x in found),
+        "HaarPSI": statistics.mean(float(haarpsi(r.x.clamp(0, 1), x)) for r, x in found),
         "spread": statistics.stdev(float(psnr(r.x, x, 1.0)) for r, x in found),
         "calls": found[0][0].calls["prior"],
         "seconds": statistics.mean(r.seconds for r, _ in found),

@@ -36,6 +36,17 @@ def digits() -> None:
     write_image(HERE / "prior_digits.png", torch.cat(rows, -2))
 
 
+def photographs() -> None:
+    """Noise of 25/255 and 50/255, each beside what the score prior makes of it."""
+    x = photograph("chelsea").mean(1, keepdim=True)[..., 60:188, 40:200]
+    prior, row = pk.prior("photos_gray"), []
+    for seed, level in enumerate((25 / 255, 50 / 255)):
+        noisy = x + level * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+        row += [noisy, prior.denoise(noisy, level)]
+    write_image(HERE / "prior_photos_gray.png", torch.cat(row, -1).clamp(0, 1))
+
+
 if __name__ == "__main__":
     functions()
+    photographs()
     digits()

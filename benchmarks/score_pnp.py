@@ -29,7 +29,7 @@ from pnpkit.solvers.base import Solver, solve
 
 SIGMA = 0.02
 GREY = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
-LAMS = (0.1, 0.25)
+LAMS = (0.1, 0.25, 0.5, 1.0)
 
 
 def tasks() -> dict[str, object]:

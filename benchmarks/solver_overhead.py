@@ -101,7 +101,7 @@ def main() -> None:
                     }
                 )
     notes = [
-        f"One thread, medians; {STEPS} steps a run, start and result included, the operator calls of the start among its "
+        f"One thread, medians; {STEPS} steps a run, start and result included, the calls of the start among its "
         "calls. 256×256, motion blur 25×25 by FFT.",
         "Wanted: under 2% of a step with FFDNet, and no more than deepinv's. With FFDNet the difference of two long "
         "times is noise of about ±1%; without a denoiser it is resolved.",

@@ -1,6 +1,5 @@
 """``pnpkit solve``: a YAML file, a measurement in, an image out."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from pnpkit.composition import Reconstructor, compose
 from pnpkit.errors import DataError, ShapeError, SpecError, suggest
+from pnpkit.io.mappings import read_mapping
 from pnpkit.solvers.result import Result
 from pnpkit.spec import load_tensor
 
@@ -28,27 +28,13 @@ class Outcome:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The mapping of a YAML file; ``{"file": …}`` in it is relative to the config's own folder."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """YAML 1.2 numbers: ``1e-6`` is a float (PyYAML follows 1.1, where it is a string)."""
-
-    number = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
-    if not path.is_file():
-        raise DataError(f"Config {path} does not exist.")
-    try:
-        config = yaml.load(path.read_text(), Loader)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, Mapping):
-        raise SpecError(f"{path} must hold a mapping with operator and noise; it holds {type(config).__name__}.")
+    config = read_mapping(path, "Config", " with operator and noise")
     for key in config:
         if key not in KEYS:
             raise SpecError(f"{path}: unknown key {key!r}.{suggest(str(key), KEYS)}")
     if "operator" not in config:
         raise SpecError(f"{path}: 'operator' is missing.")
-    return _located(dict(config), path.parent)
+    return _located(config, path.parent)
 
 
 def _located(value: Any, folder: Path) -> Any:

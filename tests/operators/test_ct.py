@@ -135,7 +135,7 @@ def test_angles_are_found_by_descent():
         return loss
 
     optimiser.step(closure)
-    assert float(tilt) == pytest.approx(0.05, abs=1e-4)
+    assert float(tilt.detach()) == pytest.approx(0.05, abs=1e-4)
 
 
 def test_wrong_scans():

@@ -47,7 +47,7 @@ def test_it_learns_to_denoise(folder, tmp_path):
     losses = [v for _, v in curve(tmp_path / "run")]
     assert losses[-1] < 0.6 * losses[0]
     denoiser = UNetDenoiser(weights=str(weights))
-    pool = loop._pool(plan, plan.data, quiet)
+    pool = loop._pool(plan, plan.data, plan.image.augment)
     x = pool.centres(6, 16)
     noisy = x + 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     before, after = (float((v - x).square().mean()) for v in (noisy, denoiser(noisy, 0.2)))
@@ -143,6 +143,32 @@ def test_a_longer_run_goes_on_from_before_the_rate_fell(folder, tmp_path):
     assert same_weights(tmp_path / "run" / "toy.safetensors", direct)
 
 
+def test_a_run_starts_from_weights_of_other_channels(folder, tmp_path):
+    """A colour network begins as the grey one on the mean of the channels, given back in each."""
+    grey = loop.train(recipe(folder, 6), tmp_path / "grey", report=quiet)
+    colour = recipe(folder, 6, start=str(grey), **{"image.channels": 3})
+    x = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    noisy, level = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)), torch.full((2,), 0.3)
+    expected = UNetDenoiser(weights=str(grey)).body(noisy, level)
+    begun = denoising.build(colour)
+    assert torch.allclose(begun(noisy.repeat(1, 3, 1, 1), level), expected.repeat(1, 3, 1, 1), atol=1e-5)
+    # the skip path is each channel's own, what the network adds is the mean's
+    mixed = noisy + torch.tensor([-0.2, 0.1, 0.1]).reshape(3, 1, 1)
+    skip = begun.scales(level, mixed)[0]
+    assert torch.allclose(begun(mixed, level) - skip * mixed, expected - skip * noisy, atol=1e-5)
+    weights = loop.train(colour, tmp_path / "colour", report=quiet)
+    back = denoising.build(recipe(folder, start=str(weights)))
+    assert back.network.config["channels"] == 1
+    assert json.loads(weights.with_suffix(".json").read_text())["recipe"]["start"] == str(grey)
+
+
+def test_a_run_cannot_start_from_another_architecture(folder, tmp_path):
+    weights = loop.train(recipe(folder, 2), tmp_path / "run", report=quiet)
+    wider = recipe(folder, 2, start=str(weights), **{"network.widths": (16, 24)})
+    with pytest.raises(WeightsError, match="another architecture than UNet: shape"):
+        loop.train(wider, tmp_path / "wider", report=quiet)
+
+
 def test_rate_rises_stays_and_falls():
     options = recipe_options(steps=100, warmup=10, decay=0.2, rate=1.0)
     values = [loop.rate_at(options, k) for k in (0, 4, 9, 50, 80, 90, 99)]
@@ -160,7 +186,7 @@ def test_the_loss_is_edm_s_weighted_error(folder):
     plan = recipe(folder)
     model = denoising.build(plan).double()
     torch.nn.init.normal_(model.network.tail.weight, std=0.1, generator=torch.Generator().manual_seed(0))
-    pool = loop._pool(plan, plan.data, quiet)
+    pool = loop._pool(plan, plan.data, plan.image.augment)
     x, sigma, noise = (t.double() for t in denoising.draw(pool, plan.noise, 0, 0, 5))
     _, error = denoising.loss(model, model.network, x, sigma, noise)
     clean = model(x + sigma.reshape(-1, 1, 1, 1) * noise, sigma)
@@ -272,6 +298,7 @@ def test_shipped_weights_that_were_changed_are_refused(monkeypatch):
         ("data: []\n", "data: .*at least 1"),
         ("data: [{kind: movies, path: a}]\n", "movies"),
         ("[1, 2]", "must hold a mapping"),
+        ("optimiser: {steps: 3, rate: 1e-3, clip: -1e+0}\n", r"optimiser\.clip: .*greater than 0, given -1\.0"),
         ("a: [", "not valid YAML"),
     ],
 )

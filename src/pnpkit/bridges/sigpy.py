@@ -49,22 +49,20 @@ def to_sigpy(operator: LinearOperator):
     one_flat_axis(operator)
 
     class FromPnpkit(Linop):
-        def __init__(self, call: Any, back: Any, ishape: Shape, oshape: Shape, dtype: torch.dtype):
-            self.call, self.back, self.dtype = call, back, dtype
+        def __init__(self, call: Any, back: Any, ishape: Shape, oshape: Shape, dtypes: tuple[torch.dtype, ...]):
+            self.call, self.back, self.dtypes = call, back, dtypes  # of what goes in, of what comes out
             super().__init__(list(oshape), list(ishape), repr_str=type(operator).__name__)
 
         def _apply(self, array: np.ndarray) -> np.ndarray:
-            x = torch.from_numpy(np.ascontiguousarray(array)).to(self.dtype)
+            x = torch.from_numpy(np.ascontiguousarray(array)).to(self.dtypes[0])
             with torch.no_grad():
                 return self.call(x[None].to(operator.device))[0].cpu().resolve_conj().numpy()
 
         def _adjoint_linop(self) -> Linop:
-            other = operator.in_dtype if self.dtype == operator.out_dtype else operator.out_dtype
-            if self.call == operator:
-                other = operator.out_dtype
-            return FromPnpkit(self.back, self.call, tuple(self.oshape), tuple(self.ishape), other)
+            return FromPnpkit(self.back, self.call, tuple(self.oshape), tuple(self.ishape), self.dtypes[::-1])
 
-    return FromPnpkit(operator, operator.adjoint, operator.in_shape, operator.out_shape, operator.in_dtype)
+    dtypes = (operator.in_dtype, operator.out_dtype)
+    return FromPnpkit(operator, operator.adjoint, operator.in_shape, operator.out_shape, dtypes)
 
 
 class SigpyProx(Proximable):

@@ -31,6 +31,25 @@ def kernels() -> Any:
         first = max(0, int(np.floor(low)) + 1)
         return first, max(first, min(length, int(np.ceil(high))))
 
+    @inline
+    def tap(position):  # the pixel below a position, and the weight of the one above
+        j = int(np.floor(position))
+        return j, position - j
+
+    @inline
+    def pixel(image, j, k, along, n):  # j on the other axis, k along the main one
+        if j < 0 or j >= n:
+            return 0.0
+        return image[j, k] if along else image[k, j]
+
+    @inline
+    def add(image, j, k, along, n, value):
+        if 0 <= j < n:
+            if along:
+                image[j, k] += value
+            else:
+                image[k, j] += value
+
     @parallel
     def project(images, b, m, columns, out):  # (B, H, W), (R,), (R,), (R,) bool, (B, R)
         batch, height, width = images.shape
@@ -42,13 +61,8 @@ def kernels() -> Any:
             for i in range(batch):
                 total = 0.0
                 for k in range(first, last):
-                    position = b[r] + m[r] * k
-                    j = int(np.floor(position))
-                    f = position - j
-                    if j >= 0:
-                        total += (1 - f) * (images[i, j, k] if along else images[i, k, j])
-                    if j + 1 < n:
-                        total += f * (images[i, j + 1, k] if along else images[i, k, j + 1])
+                    j, f = tap(b[r] + m[r] * k)
+                    total += (1 - f) * pixel(images[i], j, k, along, n) + f * pixel(images[i], j + 1, k, along, n)
                 out[i, r] = total * scale
 
     @parallel
@@ -62,21 +76,11 @@ def kernels() -> Any:
                 first, last = span(b[r], m[r], length, n)
                 scale = np.sqrt(1 + m[r] * m[r])
                 for i in range(batch):
-                    value = values[i, r] * scale
+                    image, value = partial[c, i], values[i, r] * scale
                     for k in range(first, last):
-                        position = b[r] + m[r] * k
-                        j = int(np.floor(position))
-                        f = position - j
-                        if along:
-                            if j >= 0:
-                                partial[c, i, j, k] += (1 - f) * value
-                            if j + 1 < n:
-                                partial[c, i, j + 1, k] += f * value
-                        else:
-                            if j >= 0:
-                                partial[c, i, k, j] += (1 - f) * value
-                            if j + 1 < n:
-                                partial[c, i, k, j + 1] += f * value
+                        j, f = tap(b[r] + m[r] * k)
+                        add(image, j, k, along, n, (1 - f) * value)
+                        add(image, j + 1, k, along, n, f * value)
 
     @parallel
     def moments(images, b, m, columns, in_b, in_m):  # derivatives of the projection in b and m, (B, R) each
@@ -89,11 +93,8 @@ def kernels() -> Any:
             for i in range(batch):
                 total, slope, weighted = 0.0, 0.0, 0.0
                 for k in range(first, last):
-                    position = b[r] + m[r] * k
-                    j = int(np.floor(position))
-                    f = position - j
-                    here = 0.0 if j < 0 else (images[i, j, k] if along else images[i, k, j])
-                    there = 0.0 if j + 1 >= n else (images[i, j + 1, k] if along else images[i, k, j + 1])
+                    j, f = tap(b[r] + m[r] * k)
+                    here, there = pixel(images[i], j, k, along, n), pixel(images[i], j + 1, k, along, n)
                     total += (1 - f) * here + f * there
                     slope += there - here
                     weighted += k * (there - here)

@@ -10,6 +10,7 @@ from torch import nn
 from pnpkit.errors import CapabilityError, WeightsError
 from pnpkit.priors.adapt import from_vp
 from pnpkit.priors.base import Denoiser, Domain
+from pnpkit.priors.unet import extended
 from pnpkit.priors.wrappers import Rescale
 from pnpkit.processes import VP, Output
 
@@ -46,8 +47,6 @@ class DiffusersUNet(Denoiser):
         self.domain = self.body.domain
 
     def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        from pnpkit.priors.unet import extended
-
         height, width = x.shape[-2:]
         return self.body(extended(x, self.multiple), sigma)[..., :height, :width]
 

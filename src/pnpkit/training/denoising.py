@@ -8,12 +8,13 @@ from torch import nn
 
 from pnpkit.priors.networks.edm import Preconditioned
 from pnpkit.priors.networks.unet import UNet, noise_coordinate
+from pnpkit.priors.weights import State, fill, load
 from pnpkit.training.data import Pool
-from pnpkit.training.recipe import ImageOptions, NoiseOptions, Recipe
+from pnpkit.training.recipe import NoiseOptions, Recipe
 
 
 def build(recipe: Recipe) -> Preconditioned:
-    """The network of a recipe, with initial weights from its seed."""
+    """The network of a recipe, with initial weights from its seed, or from the weights that it starts from."""
     image, network = recipe.image, recipe.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -22,9 +23,23 @@ def build(recipe: Recipe) -> Preconditioned:
             widths=network.widths,
             blocks=network.blocks,
             attention=network.attention,
-            classes=network.classes,
         )
+    if recipe.start is not None:
+        fill(unet, other_channels({k: v.float() for k, v in load(recipe.start).items()}, unet), recipe.start)
     return Preconditioned(unet, image.mean, image.std)
+
+
+def other_channels(state: State, unet: UNet) -> State:
+    """Weights for images of other channels: a network that reads their mean, and answers with it in each."""
+    before, after = state["tail.weight"].shape[0], unet.config["channels"]
+    if before == after:
+        return state
+    head, tail = state["head.weight"].mean(1, keepdim=True), state["tail.weight"].mean(0, keepdim=True)
+    return state | {
+        "head.weight": head.repeat(1, after, 1, 1) * (before / after),
+        "tail.weight": tail.repeat(after, 1, 1, 1),
+        "tail.bias": state["tail.bias"].mean().repeat(after),
+    }
 
 
 def draw_sigma(noise: NoiseOptions, rng: torch.Generator) -> float:
@@ -87,8 +102,3 @@ def trimmed(images: torch.Tensor, multiple: int) -> torch.Tensor:
     """Cropped so that height and width are multiples."""
     h, w = ((n // multiple) * multiple for n in images.shape[-2:])
     return images[..., :h, :w]
-
-
-def complex_channels(image: ImageOptions) -> bool:
-    """Whether the two channels are the parts of a complex image."""
-    return image.complex

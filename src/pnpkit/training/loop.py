@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pnpkit.training.data import Pool
 from pnpkit.training.processes import Processes
 from pnpkit.training.recipe import OptimiserOptions, Recipe
 from pnpkit.training.run import Run
+from pnpkit.training.sources import Source
 
 Report = Callable[[str], None]
 Bar = Callable[[int, float, float], object]
@@ -119,7 +120,10 @@ def train(
     learning rate fell.
     """
     processes, device = Processes.join(torch.device(device)), torch.device(device)
-    pool = _pool(recipe, recipe.data, report)
+    pool = _pool(recipe, recipe.data, recipe.image.augment)
+    report(f"{len(pool.images)} images, {len(pool.skipped)} left out" if pool.images else "images made on the fly")
+    for line in pool.skipped[:5]:
+        report(f"  left out: {line}")
     held_out = _validation_images(recipe).to(device)
     trainer = Trainer(recipe, pool, device, processes)
     run = Run(Path(folder), recipe, leader=processes.leader)
@@ -140,7 +144,13 @@ def _steps(trainer: Trainer, run: Run, held_out: torch.Tensor, bar: Bar, report:
         try:
             error = trainer.advance()
         except RuntimeError as reason:
-            raise _explained(reason, recipe, run) from reason
+            if _out_of_memory(reason):
+                raise OutOfMemory(
+                    f"A batch of {options.batch} crops of {recipe.image.crop} does not fit into memory; lower "
+                    "optimiser.batch, image.crop or network.widths. The last checkpoint is kept in "
+                    f"{run.checkpoint}."
+                ) from reason
+            raise
         k = trainer.step
         last = k == options.steps
         if k % options.log_every == 0 or last:
@@ -182,35 +192,24 @@ def _finite(loss: float, step: int, run: Run) -> float:
     return loss
 
 
-def _pool(recipe: Recipe, sources: Any, report: Report) -> Pool:
+def _pool(recipe: Recipe, sources: Sequence[Source], augment: bool) -> Pool:
     image = recipe.image
-    channels = 1 if image.complex else image.channels
-    pool = Pool(sources, channels, image.crop, image.augment, image.phase, image.strict)
-    report(f"{len(pool.images)} images, {len(pool.skipped)} left out" if pool.images else "images made on the fly")
-    for line in pool.skipped[:5]:
-        report(f"  left out: {line}")
-    return pool
+    channels = 1 if image.complex else image.channels  # what the files hold; complex samples become two channels
+    return Pool(sources, channels, image.crop, augment, image.phase, image.strict)
 
 
 def _validation_images(recipe: Recipe) -> torch.Tensor:
-    options, image = recipe.validation, recipe.image
-    channels = 1 if image.complex else image.channels
-    pool = Pool(options.data, channels, image.crop, False, image.phase, image.strict)
+    options = recipe.validation
+    pool = _pool(recipe, options.data, augment=False)
     images = denoising.trimmed(pool.centres(options.images, options.size), 2 ** (len(recipe.network.widths) - 1))
     if 0 in images.shape:
         raise DataError(f"The validation images {tuple(images.shape)} are too small for the network.")
     return images
 
 
-def _explained(reason: Exception, recipe: Recipe, run: Run) -> Exception:
-    """Out of memory in words; other errors as they are."""
-    text = str(reason)
-    if isinstance(reason, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text:
-        return OutOfMemory(
-            f"A batch of {recipe.optimiser.batch} crops of {recipe.image.crop} does not fit into memory; lower "
-            f"optimiser.batch, image.crop or network.widths. The last checkpoint is kept in {run.checkpoint}."
-        )
-    return reason
+def _out_of_memory(reason: Exception) -> bool:
+    told = str(reason)
+    return isinstance(reason, torch.OutOfMemoryError) or "can't allocate memory" in told or "out of memory" in told
 
 
 def device_from_environment() -> torch.device:

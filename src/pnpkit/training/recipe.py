@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from pnpkit.errors import DataError, SpecError, suggest
+from pnpkit.io.mappings import read_mapping
 from pnpkit.training.sources import AnySource
 
 
@@ -32,10 +33,9 @@ class ImageOptions(Part):
 class NetworkOptions(Part):
     """As in ``UNet``."""
 
-    widths: tuple[PositiveInt, ...] = (48, 96, 192, 256)
+    widths: tuple[PositiveInt, ...] = (48, 96, 176, 208)
     blocks: PositiveInt = 2
     attention: bool = False
-    classes: NonNegativeInt = 0
 
 
 class NoiseOptions(Part):
@@ -79,11 +79,11 @@ class Recipe(Part):
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     about: str = ""
     terms: str = Field(default="", description="where the data come from and what their terms allow")
-    objective: Literal["denoising"] = "denoising"
     seed: NonNegativeInt = 0
     data: tuple[AnySource, ...] = Field(min_length=1)
     image: ImageOptions = ImageOptions()
     network: NetworkOptions = NetworkOptions()
+    start: str | None = Field(default=None, description="weights to begin with: a shipped name or a file of `train`")
     noise: NoiseOptions = NoiseOptions()
     optimiser: OptimiserOptions
     validation: ValidationOptions
@@ -105,20 +105,13 @@ class Recipe(Part):
 
 def read_recipe(path: str | Path) -> Recipe:
     """A recipe file, or the name of a shipped one."""
-    import yaml
-
     path = Path(path)
     shipped = {p.stem: p for p in (Path(__file__).parent / "recipes").glob("*.yaml")}
     if not path.is_file() and str(path) in shipped:
         path = shipped[str(path)]
     if not path.is_file():
         raise DataError(f"Recipe {path} does not exist.{suggest(str(path), shipped)}")
-    try:
-        told = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(told, dict):
-        raise SpecError(f"{path} must hold a mapping; it holds {type(told).__name__}.")
+    told = read_mapping(path, "Recipe")
     try:
         return Recipe(**told)
     except ValidationError as error:

@@ -28,7 +28,7 @@ class UNet(nn.Module):
     def __init__(
         self,
         channels: int = 1,
-        widths: tuple[int, ...] = (48, 96, 192, 256),
+        widths: tuple[int, ...] = (48, 96, 176, 208),
         blocks: int = 2,
         conditions: int = 0,
         attention: bool = False,

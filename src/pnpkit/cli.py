@@ -106,6 +106,18 @@ def check(
 
 
 @app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="A file of any format that pnpkit reads, or a folder of DICOM slices.")],
+    key: Annotated[Optional[str], typer.Option(help="Which array to look into.")] = None,  # noqa: UP045
+) -> None:
+    """What a file holds: arrays, axes, voxel size, orientation, units, range of values, and how to name it."""
+    from pnpkit import listing
+
+    for block in listing.file(file, key):
+        console.print(block)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("demo_report"),
     quick: Annotated[bool, typer.Option("--quick", help="One photograph, few steps: a smoke test.")] = False,

@@ -5,16 +5,20 @@ import json
 import types
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from pnpkit import registry, spec
 from pnpkit.errors import PnpkitError, RegistryError, suggest
+from pnpkit.io import info
 from pnpkit.solvers.base import Solver, missing
+from pnpkit.spec import load_tensor
 
 
 def summary(component: Any) -> str:
@@ -44,6 +48,43 @@ def find(name: str) -> tuple[str, Any]:
     if len(hits) > 1:
         raise RegistryError(f"{name!r} is ambiguous; write {' or '.join(f'{k}/{short}' for k, _ in hits)}.")
     return hits[0]
+
+
+def file(path: Path, key: str | None) -> Iterator[RenderableType]:
+    """What ``pnpkit info`` prints about a file."""
+    told = info(path)
+    yield f"[bold]{escape(str(path))}[/]  {told.format}"
+    arrays = Table(show_header=False, box=None)
+    for name, (shape, dtype) in told.entries.items():
+        arrays.add_row(f"  {escape(name)}", f"{tuple(shape)}", dtype)
+    yield arrays
+    facts = Table(show_header=False, box=None)
+    for name, value in told.facts.items():
+        facts.add_row(f"  {escape(name)}", escape(value))
+    if told.facts:
+        yield facts
+    source = {"file": str(path)} | ({"key": key} if key else {})
+    values = told.values
+    lone = len(told.entries) == 1 and "cell" not in [dtype for _, dtype in told.entries.values()]
+    if values is None and (key or lone):
+        values = np.asarray(load_tensor(source))
+    if values is not None:
+        yield f"  values: {value_range(values)}"
+    elif told.entries:
+        source["key"] = next(iter(told.entries))
+        yield "  values: name an array with --key"
+    yield f"  in a config: {escape(json.dumps(source))}"
+
+
+def value_range(values: np.ndarray) -> str:
+    """Least, greatest, mean and what is not finite; of magnitudes, for complex arrays."""
+    size = np.abs(values) if np.iscomplexobj(values) else values
+    finite = size[np.isfinite(size)] if size.dtype.kind == "f" else size.ravel()
+    if not finite.size:
+        return "none that is finite"
+    bad = f", {size.size - finite.size} not finite" if finite.size < size.size else ""
+    label = "magnitudes " if np.iscomplexobj(values) else ""
+    return f"{label}{finite.min():.6g} to {finite.max():.6g}, mean {finite.mean():.6g}{bad}"
 
 
 def schema(name: str) -> str:

@@ -156,11 +156,18 @@ def load_tensor(source: Mapping[str, Any]) -> torch.Tensor:
     if "file" not in source or set(source) - {"file", "key"}:
         raise SpecError(f"A tensor is {{'file': …, 'key': …}} or {{'make': …, …}}; given keys {sorted(source)}")
     path = Path(source["file"])
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"File {path} does not exist (looked from {Path.cwd()}).")
-    read = registry.get("readers", path.suffix.lstrip(".").lower() or path.name)
-    value = read(path, source.get("key"))
+    value = registry.get("readers", reader_name(path))(path, source.get("key"))
     return from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def reader_name(path: Path) -> str:
+    """The name under which the reader of a file is registered: its suffix; a folder is a DICOM series."""
+    if path.is_dir():
+        return "dcm"
+    name = path.name.lower()
+    return "nii.gz" if name.endswith(".nii.gz") else path.suffix.lstrip(".").lower() or name
 
 
 # --- validating ---------------------------------------------------------------------------------

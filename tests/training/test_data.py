@@ -144,7 +144,7 @@ def test_wrong_arrays(tmp_path):
         Pool([KSpace(path=str(tmp_path / "real.npy"))], 1, 2, strict=True)
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "a.dcm").write_bytes(b"no scan")
-    with pytest.raises(DataError, match=r"a\.dcm cannot be read as a CT slice"):
+    with pytest.raises(DataError, match=r"a\.dcm cannot be read as a DICOM image"):
         Pool([Dicom(path=str(tmp_path / "scans"))], 1, 2, strict=True)
     (tmp_path / "a.nii").write_bytes(b"no volume")
     with pytest.raises(DataError, match=r"a\.nii cannot be read as a NIfTI volume"):

@@ -4,6 +4,7 @@
 "struct/field", "cells/3" (cells count from 0, in MATLAB's column order). Pickles are never loaded.
 """
 
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,11 +16,14 @@ import torch
 from pnpkit.errors import DataError
 from pnpkit.io.files import choose, no_key, numeric, opened, walk
 
+Entry = tuple[tuple[int, ...], str]  # shape, dtype
+NPZ = (zipfile.BadZipFile, zlib.error, KeyError, SyntaxError, tokenize.TokenError, NotImplementedError)
+
 
 def read_npy(path: str | Path, key: str | None = None) -> np.ndarray:
     """The array of a .npy file; it has no keys."""
     no_key(path, key)
-    with opened(path, "a .npy file", SyntaxError) as name, name.open("rb") as file:
+    with opened(path, "a .npy file", SyntaxError, tokenize.TokenError) as name, name.open("rb") as file:
         return numeric(name, np.lib.format.read_array(file, allow_pickle=False), None)
 
 
@@ -36,12 +40,37 @@ def write_npy(path: str | Path, value: np.ndarray | torch.Tensor) -> None:
 
 def read_npz(path: str | Path, key: str | None = None) -> np.ndarray:
     """One array of a .npz file; ``key`` may be left out when there is only one."""
-    with opened(path, "a .npz file", zipfile.BadZipFile, zlib.error, KeyError) as file:
+    with opened(path, "a .npz file", *NPZ) as file:
         if not zipfile.is_zipfile(file):
             raise DataError(f"{file} is not a .npz archive: it is truncated, or a .npy file under a wrong name.")
         with np.load(file, allow_pickle=False) as arrays:
             name = choose(file, arrays.files, key)
             return numeric(file, arrays[name], name)
+
+
+def npz_entries(path: str | Path) -> dict[str, Entry]:
+    """Shape and dtype of every array in a .npz file, from the headers alone."""
+    entries = {}
+    with opened(path, "a .npz file", *NPZ) as file, zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(member)
+            entries[name.removesuffix(".npy")] = (tuple(shape), str(dtype))
+    return entries
+
+
+def safetensors_entries(path: str | Path) -> dict[str, Entry]:
+    """Shape and dtype of every tensor in a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    with (
+        opened(path, "a safetensors file", SafetensorError) as file,
+        safe_open(str(file), framework="pt") as tensors,
+    ):
+        slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+        return {name: (tuple(s.get_shape()), str(s.get_dtype())) for name, s in slices.items()}
 
 
 def read_safetensors(path: str | Path, key: str | None = None) -> torch.Tensor:
@@ -63,8 +92,20 @@ def read_mat(path: str | Path, key: str | None = None) -> np.ndarray:
 
     key : "variable", and inside it cells by number and structs by field: "kernels/3", "data/kspace".
     """
-    with opened(path, "a MATLAB file", KeyError) as file:
+    with opened(path, "a MATLAB file", KeyError, RuntimeError) as file:
         return _read_mat73(file, key) if _is_hdf5(file) else _read_mat5(file, key)
+
+
+def mat_entries(path: str | Path) -> dict[str, Entry]:
+    """MATLAB's size and class of every variable."""
+    from scipy.io import whosmat
+    from scipy.io.matlab import MatReadError
+
+    with opened(path, "a MATLAB file", MatReadError, TypeError, NotImplementedError, zlib.error, IndexError) as file:
+        if not _is_hdf5(file):
+            return {name: (tuple(shape), kind) for name, shape, kind in whosmat(file)}
+    inside = {k: v for k, v in hdf5_entries(path).items() if not k.startswith(("#refs#", "#subsystem#"))}
+    return {k: (shape[::-1], "cell" if kind == "object" else kind) for k, (shape, kind) in inside.items()}
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -98,7 +139,7 @@ def _enter_mat5(value: Any, step: str) -> Any:
 
 
 def _read_mat73(path: Path, key: str | None) -> np.ndarray:
-    h5py = _h5py(path)
+    h5py = hdf5(path)
     with h5py.File(path, "r") as file:
         name, *steps = (key or "").split("/")
         name = choose(path, (k for k in file if k not in ("#refs#", "#subsystem#")), name or None)
@@ -121,8 +162,8 @@ def read_hdf5(path: str | Path, key: str | None = None) -> np.ndarray:
 
     Compounds of two numbers (r, i) or (real, imag) are complex.
     """
-    h5py = _h5py(path)
-    with opened(path, "an HDF5 file", KeyError) as name, h5py.File(name, "r") as file:
+    h5py = hdf5(path)
+    with opened(path, "an HDF5 file", KeyError, RuntimeError) as name, h5py.File(name, "r") as file:
         if key is None:
             found: list[str] = []
             file.visititems(lambda n, item: found.append(n) if isinstance(item, h5py.Dataset) else None)
@@ -131,7 +172,22 @@ def read_hdf5(path: str | Path, key: str | None = None) -> np.ndarray:
         return _dataset(name, walk(name, file, "", [s for s in key.split("/") if s], inside), key)
 
 
-def _h5py(path: str | Path) -> Any:
+def hdf5_entries(path: str | Path) -> dict[str, Entry]:
+    """Shape and dtype of every dataset in an HDF5 file."""
+    h5py = hdf5(path)
+    entries: dict[str, Entry] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            entries[name] = (tuple(item.shape or ()), str(item.dtype))
+
+    with opened(path, "an HDF5 file", KeyError, RuntimeError) as name, h5py.File(name, "r") as file:
+        file.visititems(visit)
+    return entries
+
+
+def hdf5(path: str | Path) -> Any:
+    """The module h5py; DataError where it is missing."""
     try:
         import h5py
     except ImportError as error:

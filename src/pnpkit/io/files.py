@@ -1,6 +1,7 @@
 """What all readers share: one-line errors, and the way into a container by a key."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from pnpkit.errors import DataError, suggest
+
+DEFLATE = 1100  # the most that gzip and its kin compress, about
 
 
 @contextmanager
@@ -20,11 +23,21 @@ def opened(path: str | Path, what: str, *errors: type[Exception]) -> Iterator[Pa
         yield path
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, *errors) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (OSError, EOFError, ValueError, OverflowError, MemoryError, *errors) as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(
             f"{path} cannot be read as {what} (truncated, or another format): {reason}. Copy it again or convert it."
         ) from error
+
+
+def plausible_size(path: Path, shape: Sequence[int], itemsize: int) -> None:
+    """Refuse a header that promises more than the file can hold, before memory is taken for it."""
+    wanted, given = math.prod(shape) * itemsize, path.stat().st_size
+    if wanted > DEFLATE * given:
+        raise DataError(
+            f"{path}: its header promises {tuple(shape)}, {wanted} bytes; a file of {given} bytes cannot hold them. "
+            "It is damaged; copy it again."
+        )
 
 
 def choose(path: Path, names: Iterable[str], key: str | None) -> str:

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from pnpkit.errors import DataError
-from pnpkit.io import read_cfl, read_image, read_npy, read_npz
+from pnpkit.io import read_cfl, read_dicom, read_image, read_nifti, read_npy, read_npz
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -91,14 +91,10 @@ class Volumes(Source):
         yield from ((str(p), lambda p=p: self._slices(p)) for p in paths)
 
     def _slices(self, path: Path) -> list[np.ndarray]:
-        import nibabel
-
-        try:
-            volume = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)  # type: ignore[attr-defined]
-        except Exception as error:  # nibabel raises many kinds
-            raise DataError(f"{path} cannot be read as a NIfTI volume: {error}.") from error
-        if volume.ndim != 3 or not np.isfinite(volume).all():
-            raise DataError(f"{path}: expected a finite volume of three axes, given {volume.shape}.")
+        volume = read_nifti(path)
+        if len(volume) != 1 or not np.isfinite(volume).all():
+            raise DataError(f"{path}: expected one finite volume, given (C, D, H, W) = {volume.shape}.")
+        volume = volume[0].T.astype(np.float32)  # NIfTI's order of axes
         volume = np.clip(volume / max(float(np.percentile(volume, 99.9)), 1e-12), 0, None)
         slices = [np.moveaxis(volume, a, 0)[i] for a in self.axes for i in range(volume.shape[a])]
         return [s[None].copy() for s in slices if (s > 0.1).mean() > 0.1]
@@ -118,17 +114,8 @@ class Dicom(Source):
         yield from ((str(p), lambda p=p: [self._slice(p)]) for p in paths)
 
     def _slice(self, path: Path) -> np.ndarray:
-        import pydicom
-
-        try:
-            told = pydicom.dcmread(path)
-            units = told.pixel_array * float(told.RescaleSlope) + float(told.RescaleIntercept)
-        except Exception as error:  # pydicom raises many kinds
-            raise DataError(f"{path} cannot be read as a CT slice in DICOM: {error}.") from error
-        if units.ndim != 2:
-            raise DataError(f"{path}: expected one slice (H, W), given {units.shape}.")
         low, high = self.window
-        return ((units[None] - low) / (high - low)).astype(np.float32)
+        return (read_dicom(path) - low) / (high - low)
 
 
 class KSpace(Source):

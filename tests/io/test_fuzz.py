@@ -13,7 +13,8 @@ from pnpkit.io import write_image, write_npy
 from .test_arrays import write_cfl
 from .test_volumes import fastmri, save, write_slice
 
-NAMES = "npy npz safetensors mat mat73 h5 fastmri cfl nii nii.gz dcm png jpg bmp tif".split()
+NAMES = ["npy", "npz", "safetensors", "mat", "mat73", "h5", "fastmri", "cfl", "nii", "nii.gz", "dcm"]
+NAMES += ["png", "jpg", "bmp", "tif"]
 FULL = bool(os.environ.get("PNPKIT_FULL"))
 COUNT = 20_000 if FULL else 200
 A_PROCESS = 2_500  # files

@@ -20,6 +20,7 @@ _PUBLIC = {
     "make": "pnpkit.registry",
     "Gaussian": "pnpkit.likelihoods",
     "Poisson": "pnpkit.likelihoods",
+    "Transmission": "pnpkit.likelihoods",
     "SplitLikelihood": "pnpkit.likelihoods",
     "Problem": "pnpkit.problem",
     "ProblemGroup": "pnpkit.problem",

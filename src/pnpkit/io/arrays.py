@@ -4,9 +4,7 @@
 "struct/field", "cells/3" (cells count from 0, in MATLAB's column order). Pickles are never loaded.
 """
 
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,15 @@ import numpy as np
 import torch
 
 from pnpkit.errors import DataError
-from pnpkit.io.files import choose, no_key, numeric, opened, walk
+from pnpkit.io.files import choose, listed, no_key, numeric, opened, walk
 
 Entry = tuple[tuple[int, ...], str]  # shape, dtype
-NPZ = (zipfile.BadZipFile, zlib.error, KeyError, SyntaxError, tokenize.TokenError, NotImplementedError)
 
 
 def read_npy(path: str | Path, key: str | None = None) -> np.ndarray:
     """The array of a .npy file; it has no keys."""
     no_key(path, key)
-    with opened(path, "a .npy file", SyntaxError, tokenize.TokenError) as name, name.open("rb") as file:
+    with opened(path, "a .npy file") as name, name.open("rb") as file:
         return numeric(name, np.lib.format.read_array(file, allow_pickle=False), None)
 
 
@@ -40,7 +37,7 @@ def write_npy(path: str | Path, value: np.ndarray | torch.Tensor) -> None:
 
 def read_npz(path: str | Path, key: str | None = None) -> np.ndarray:
     """One array of a .npz file; ``key`` may be left out when there is only one."""
-    with opened(path, "a .npz file", *NPZ) as file:
+    with opened(path, "a .npz file") as file:
         if not zipfile.is_zipfile(file):
             raise DataError(f"{file} is not a .npz archive: it is truncated, or a .npy file under a wrong name.")
         with np.load(file, allow_pickle=False) as arrays:
@@ -51,7 +48,7 @@ def read_npz(path: str | Path, key: str | None = None) -> np.ndarray:
 def npz_entries(path: str | Path) -> dict[str, Entry]:
     """Shape and dtype of every array in a .npz file, from the headers alone."""
     entries = {}
-    with opened(path, "a .npz file", *NPZ) as file, zipfile.ZipFile(file) as archive:
+    with opened(path, "a .npz file") as file, zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
                 version = np.lib.format.read_magic(member)
@@ -63,10 +60,10 @@ def npz_entries(path: str | Path) -> dict[str, Entry]:
 
 def safetensors_entries(path: str | Path) -> dict[str, Entry]:
     """Shape and dtype of every tensor in a safetensors file."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     with (
-        opened(path, "a safetensors file", SafetensorError) as file,
+        opened(path, "a safetensors file") as file,
         safe_open(str(file), framework="pt") as tensors,
     ):
         slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
@@ -75,10 +72,10 @@ def safetensors_entries(path: str | Path) -> dict[str, Entry]:
 
 def read_safetensors(path: str | Path, key: str | None = None) -> torch.Tensor:
     """One tensor of a safetensors file, in its own dtype; ``key`` may be left out when there is only one."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     with (
-        opened(path, "a safetensors file", SafetensorError) as file,
+        opened(path, "a safetensors file") as file,
         safe_open(str(file), framework="pt") as tensors,
     ):
         return tensors.get_tensor(choose(file, tensors.keys(), key))
@@ -92,16 +89,15 @@ def read_mat(path: str | Path, key: str | None = None) -> np.ndarray:
 
     key : "variable", and inside it cells by number and structs by field: "kernels/3", "data/kspace".
     """
-    with opened(path, "a MATLAB file", KeyError, RuntimeError) as file:
+    with opened(path, "a MATLAB file") as file:
         return _read_mat73(file, key) if _is_hdf5(file) else _read_mat5(file, key)
 
 
 def mat_entries(path: str | Path) -> dict[str, Entry]:
     """MATLAB's size and class of every variable."""
     from scipy.io import whosmat
-    from scipy.io.matlab import MatReadError
 
-    with opened(path, "a MATLAB file", MatReadError, TypeError, NotImplementedError, zlib.error, IndexError) as file:
+    with opened(path, "a MATLAB file") as file:
         if not _is_hdf5(file):
             return {name: (tuple(shape), kind) for name, shape, kind in whosmat(file)}
     inside = {k: v for k, v in hdf5_entries(path).items() if not k.startswith(("#refs#", "#subsystem#"))}
@@ -117,12 +113,8 @@ def _is_hdf5(path: Path) -> bool:
 
 def _read_mat5(path: Path, key: str | None) -> np.ndarray:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
-    try:
-        variables = loadmat(path)
-    except (MatReadError, TypeError, NotImplementedError, zlib.error, IndexError, KeyError) as error:
-        raise ValueError(str(error)) from error
+    variables = loadmat(path)
     name, *steps = (key or "").split("/")
     name = choose(path, (k for k in variables if not k.startswith("__")), name or None)
     value = walk(path, variables[name], name, steps, _enter_mat5)
@@ -163,7 +155,7 @@ def read_hdf5(path: str | Path, key: str | None = None) -> np.ndarray:
     Compounds of two numbers (r, i) or (real, imag) are complex.
     """
     h5py = hdf5(path)
-    with opened(path, "an HDF5 file", KeyError, RuntimeError) as name, h5py.File(name, "r") as file:
+    with opened(path, "an HDF5 file") as name, h5py.File(name, "r") as file:
         if key is None:
             found: list[str] = []
             file.visititems(lambda n, item: found.append(n) if isinstance(item, h5py.Dataset) else None)
@@ -181,7 +173,7 @@ def hdf5_entries(path: str | Path) -> dict[str, Entry]:
         if isinstance(item, h5py.Dataset):
             entries[name] = (tuple(item.shape or ()), str(item.dtype))
 
-    with opened(path, "an HDF5 file", KeyError, RuntimeError) as name, h5py.File(name, "r") as file:
+    with opened(path, "an HDF5 file") as name, h5py.File(name, "r") as file:
         file.visititems(visit)
     return entries
 
@@ -198,7 +190,7 @@ def hdf5(path: str | Path) -> Any:
 def _dataset(path: Path, value: Any, key: str) -> np.ndarray:
     """The array of an HDF5 dataset; complex where it is stored as pairs."""
     if hasattr(value, "keys"):
-        raise DataError(f"{path}: {key!r} is a group of {', '.join(value.keys()) or 'nothing'}; name one as '{key}/…'.")
+        raise DataError(f"{path}: {key!r} is a group of {listed(value.keys()) or 'nothing'}; name one as '{key}/…'.")
     array = value[()]
     names = array.dtype.names if isinstance(array, np.ndarray) else None
     if names in (("real", "imag"), ("r", "i")):

@@ -36,7 +36,7 @@ def read_cfl(path: str | Path, key: str | None = None) -> np.ndarray:
 
 
 def _sizes(header: Path) -> list[int]:
-    with opened(header, "the header of a BART array", UnicodeDecodeError) as file:
+    with opened(header, "the header of a BART array") as file:
         lines = [line.strip() for line in file.read_text().splitlines()]
         if "# Dimensions" not in lines[:-1]:
             raise DataError(f"{file} has no line '# Dimensions' followed by the sizes; it is not a BART header.")

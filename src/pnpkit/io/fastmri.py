@@ -66,7 +66,7 @@ class FastMRI:
 
     @contextmanager
     def _file(self) -> Iterator[Any]:
-        with opened(self.path, "a fastMRI file", KeyError, RuntimeError) as path, hdf5(path).File(path, "r") as file:
+        with opened(self.path, "a fastMRI file") as path, hdf5(path).File(path, "r") as file:
             yield file
 
 

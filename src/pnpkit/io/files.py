@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from pnpkit.errors import DataError, suggest
+from pnpkit.errors import DataError, PnpkitError, suggest
 
 DEFLATE = 1100  # the most that gzip and its kin compress, about
 
 
 @contextmanager
-def opened(path: str | Path, what: str, *errors: type[Exception]) -> Iterator[Path]:
-    """The path of an existing file; ``errors`` raised inside become a DataError that names it."""
+def opened(path: str | Path, what: str) -> Iterator[Path]:
+    """The path of an existing file; whatever its parser raises inside becomes a DataError that names it.
+
+    Every exception, not a list: parsers meet damaged files with what they happen to run into (the fuzz tests saw
+    RuntimeError, TypeError, KeyError, zlib.error, tokenize.TokenError and more). The cause stays chained.
+    """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"File {path} does not exist (looked from {Path.cwd()}).")
     try:
         yield path
-    except DataError:
+    except PnpkitError:
         raise
-    except (OSError, EOFError, ValueError, OverflowError, MemoryError, *errors) as error:
+    except Exception as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(
             f"{path} cannot be read as {what} (truncated, or another format): {reason}. Copy it again or convert it."
@@ -45,11 +49,22 @@ def choose(path: Path, names: Iterable[str], key: str | None) -> str:
     names = sorted(names)
     if key is not None:
         if key not in names:
-            raise DataError(f"{path} holds no {key!r}.{suggest(key, names)}")
+            raise DataError(f"{path} holds no {key!r}.{suggest(key, map(printable, names))}")
         return key
     if len(names) != 1:
-        raise DataError(f"{path} holds {len(names)} arrays: {', '.join(names)}. Say which with 'key'.")
+        raise DataError(f"{path} holds {len(names)} arrays: {listed(names)}. Say which with 'key'.")
     return names[0]
+
+
+def printable(name: object) -> str:
+    """A name from a file, fit for a message of one line."""
+    return str(name) if str(name).isprintable() else ascii(name)
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first names, and how many more there are."""
+    names = [printable(n) for n in names]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def no_key(path: str | Path, key: str | None) -> None:
@@ -70,9 +85,9 @@ def walk(path: Path, value: Any, name: str, steps: list[str], enter: Callable[[A
 
 def _content(value: Any) -> str:
     if names := getattr(getattr(value, "dtype", None), "names", None):
-        return f"has {', '.join(names)}"
+        return f"has {listed(names)}"
     if hasattr(value, "keys"):
-        return f"has {', '.join(map(str, value.keys())) or 'nothing inside'}"
+        return f"has {listed(value.keys()) or 'nothing inside'}"
     if value.dtype == object:
         return f"has entries 0 to {value.size - 1}"
     return f"is an array {tuple(value.shape)}, where the key must end"

@@ -1,6 +1,5 @@
 """NIfTI volumes (.nii, .nii.gz), with orientation, voxel size and units kept on the way in and out."""
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,9 @@ def open_nifti(path: str | Path) -> Volume:
     """The volume with its geometry; DataError for anything that is not one."""
     try:
         import nibabel
-        from nibabel.filebasedimages import ImageFileError
-        from nibabel.spatialimages import HeaderDataError
     except ImportError as error:
         raise DataError(f"{path} is NIfTI, which needs nibabel: pip install 'pnpkit[io]'.") from error
-    with opened(path, "a NIfTI volume", ImageFileError, HeaderDataError, KeyError, zlib.error) as file:
+    with opened(path, "a NIfTI volume") as file:
         image: Any = nibabel.load(file)  # type: ignore[attr-defined]
         if not hasattr(image.header, "get_xyzt_units"):
             raise DataError(f"{file} is {type(image).__name__}; save it as NIfTI (.nii or .nii.gz).")

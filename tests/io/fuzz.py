@@ -76,6 +76,7 @@ def one(name: str, path: Path) -> str | None:
 def main() -> None:
     name, valid, first, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     warnings.simplefilter("ignore")
+    warnings.showwarning = lambda *_: None
     path = target = valid.with_name(f"fuzzed_{first}{''.join(valid.suffixes)}")
     raw = valid.read_bytes()
     if name == "cfl":  # its header is what is parsed

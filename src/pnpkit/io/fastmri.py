@@ -1,16 +1,13 @@
 """fastMRI's HDF5 files: k-space of one scan, slice by slice."""
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pnpkit.errors import DataError
-from pnpkit.io.arrays import hdf5
-from pnpkit.io.files import opened
+from pnpkit.io.hdf5 import opened_hdf5
 
 TARGETS = ("reconstruction_rss", "reconstruction_esc")
 
@@ -64,10 +61,8 @@ class FastMRI:
             raise DataError(f"{self.path} has slices 0 to {len(self) - 1}, asked for {i}.")
         return i % len(self)
 
-    @contextmanager
-    def _file(self) -> Iterator[Any]:
-        with opened(self.path, "a fastMRI file") as path, hdf5(path).File(path, "r") as file:
-            yield file
+    def _file(self) -> Any:
+        return opened_hdf5(self.path, "a fastMRI file")
 
 
 def _facts(path: str | Path, file: Any) -> dict[str, str]:

@@ -12,7 +12,9 @@ from pnpkit.io.arrays import Entry
 from pnpkit.io.cfl import read_cfl
 from pnpkit.io.dicom import open_dicom
 from pnpkit.io.fastmri import FastMRI
+from pnpkit.io.hdf5 import hdf5_entries
 from pnpkit.io.images import read_image
+from pnpkit.io.matlab import mat_entries
 from pnpkit.io.nifti import open_nifti
 from pnpkit.io.volume import Volume
 
@@ -76,7 +78,7 @@ def _many(format: str, entries: Callable[[Path], dict[str, Entry]]) -> Callable[
 
 
 def _hdf5(path: Path) -> Info:
-    entries = arrays.hdf5_entries(path)
+    entries = hdf5_entries(path)
     if "kspace" not in entries or len(entries["kspace"][0]) not in (3, 4):
         return Info("HDF5", entries)
     return Info("fastMRI (HDF5)", entries, FastMRI(path).facts)
@@ -86,7 +88,7 @@ LOOK: dict[tuple[str, ...], Callable[[Path], Info]] = {
     (".npy",): _single("NumPy array", arrays.read_npy),
     (".npz",): _many("NumPy archive", arrays.npz_entries),
     (".safetensors",): _many("safetensors", arrays.safetensors_entries),
-    (".mat",): _many("MATLAB", arrays.mat_entries),
+    (".mat",): _many("MATLAB", mat_entries),
     (".h5", ".hdf5"): _hdf5,
     (".cfl", ".hdr"): _single("BART array", read_cfl, "readout and phase encodings last, coils before them"),
     (".nii", ".nii.gz"): lambda path: _volume("NIfTI volume", open_nifti(path)),

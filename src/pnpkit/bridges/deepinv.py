@@ -11,7 +11,7 @@ from pnpkit.errors import CapabilityError, ShapeError, SpecError
 from pnpkit.likelihoods import Gaussian, Likelihood, Poisson
 from pnpkit.linalg import expand
 from pnpkit.operators.base import LinearOperator, Operator
-from pnpkit.priors.base import Denoiser, Domain
+from pnpkit.priors.base import Denoiser, Domain, Proximable
 from pnpkit.types import Shape
 
 
@@ -138,6 +138,38 @@ class DeepinvDenoiser(Denoiser):
 def denoiser_from_deepinv(network: nn.Module, domain: Domain) -> Denoiser:
     """A ``deepinv.models.Denoiser``; ``domain`` says what images and noise levels it was trained for."""
     return DeepinvDenoiser(network=network, domain=domain)
+
+
+class DeepinvPrior(Proximable):
+    """One of deepinv's explicit priors; made by ``prior_from_deepinv``."""
+
+    def __init__(self, theirs: object, weight: float):
+        super().__init__()
+        self.theirs, self.weight = theirs, weight
+
+    def value(self, x: torch.Tensor) -> torch.Tensor:
+        theirs: Any = self.theirs
+        return self.weight * theirs(x).reshape(x.shape[0])
+
+    def _prox(self, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        theirs: Any = self.theirs
+        strength = self.weight * tau
+        if bool((strength == strength[0]).all()):
+            return theirs.prox(z, gamma=float(strength[0]))
+        return torch.cat([theirs.prox(one[None], gamma=float(s)) for one, s in zip(z, strength, strict=True)])
+
+
+def prior_from_deepinv(prior: Any, weight: float = 1.0) -> Proximable:
+    """An explicit ``deepinv.optim.Prior`` (TVPrior, L1Prior, WaveletPrior, …) as weight times a proximable function.
+
+    Its prox is theirs: iterative ones stop at their own tolerance. Of a ``PnP`` or ``RED`` prior, bridge its denoiser
+    (``denoiser_from_deepinv(prior.denoiser, domain)``): only it knows the noise levels it was made for.
+    """
+    if not getattr(prior, "explicit_prior", False):
+        raise SpecError(
+            f"prior_from_deepinv: {type(prior).__name__} has no function; use denoiser_from_deepinv(prior.denoiser, …)."
+        )
+    return DeepinvPrior(theirs=prior, weight=weight)
 
 
 def denoiser_to_deepinv(denoiser: Denoiser) -> nn.Module:

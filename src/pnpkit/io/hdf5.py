@@ -27,7 +27,7 @@ def read_hdf5(path: str | Path, key: str | None = None) -> np.ndarray:
         name = Path(path)
         if key is None:
             found: list[str] = []
-            file.visititems(lambda n, item: found.append(n) if isinstance(item, h5py.Dataset) else None)
+            file.visititems(lambda n, item: found.append(os.fsdecode(n)) if isinstance(item, h5py.Dataset) else None)
             key = choose(name, found, None)
         inside = lambda value, step: value.get(step) if isinstance(value, h5py.Group) else None  # noqa: E731
         return dataset(name, walk(name, file, "", [s for s in key.split("/") if s], inside), key)
@@ -39,7 +39,7 @@ def hdf5_entries(path: str | Path) -> dict[str, Entry]:
 
     def visit(name: str, item: Any) -> None:
         if hasattr(item, "dtype"):
-            entries[name] = (tuple(item.shape or ()), str(item.dtype))
+            entries[os.fsdecode(name)] = (tuple(item.shape or ()), str(item.dtype))
 
     with opened_hdf5(path) as file:
         file.visititems(visit)

@@ -1,5 +1,6 @@
 """MATLAB files, version 5 and 7.3: ``read_mat(path, "struct/field")``, cells by number, in MATLAB's column order."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _read_mat73(path: Path, key: str | None) -> np.ndarray:
         import h5py
 
         name, *steps = (key or "").split("/")
-        name = choose(path, (k for k in file if k not in ("#refs#", "#subsystem#")), name or None)
+        name = choose(path, (k for k in map(os.fsdecode, file) if k not in ("#refs#", "#subsystem#")), name or None)
 
         def enter(value: Any, step: str) -> Any:
             if isinstance(value, h5py.Group):

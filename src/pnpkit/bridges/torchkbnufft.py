@@ -1,0 +1,51 @@
+"""torchkbnufft's modules as operators."""
+
+from typing import Any
+
+import torch
+
+from pnpkit.bridges.wrapped import WrappedTensors
+from pnpkit.errors import ShapeError
+from pnpkit.operators.base import LinearOperator
+
+
+def from_torchkbnufft(
+    nufft: Any,
+    adjoint: Any,
+    omega: torch.Tensor,
+    maps: torch.Tensor | None = None,
+    norm: str | None = None,
+) -> LinearOperator:
+    """``KbNufft`` and ``KbNufftAdjoint`` of one image size: (1, *im_size) -> (coils or 1, M), complex.
+
+    Their pair is adjoint to about 1e-6, and differs from the Fourier sum by the error of its interpolation.
+
+    omega : (dims, M) in radians a pixel, as they take it. maps : coil maps (C, *im_size). norm : None or "ortho".
+    """
+    size = tuple(int(n) for n in nufft.im_size)
+    if tuple(int(n) for n in adjoint.im_size) != size:
+        raise ShapeError(f"from_torchkbnufft: im_size {size} of the NUFFT, {tuple(adjoint.im_size)} of its adjoint.")
+    if omega.ndim != 2 or omega.shape[0] != len(size):
+        raise ShapeError(f"from_torchkbnufft: omega is ({len(size)}, M), given {tuple(omega.shape)}.")
+    if maps is not None and tuple(maps.shape[1:]) != size:
+        raise ShapeError(f"from_torchkbnufft: maps are (C, {', '.join(map(str, size))}), given {tuple(maps.shape)}.")
+    told: dict[str, Any] = {"norm": norm, "smaps": None if maps is None else maps[None]}
+    return WrappedTensors(
+        mapping=Call(nufft, omega, told),
+        adjoint_mapping=Call(adjoint, omega, told),
+        prox_mapping=None,
+        in_shape=(1, *size),
+        out_shape=(1 if maps is None else maps.shape[0], omega.shape[1]),
+        complex_in=True,
+        complex_out=True,
+    ).to(omega.dtype)
+
+
+class Call:
+    """One of their modules with its other arguments."""
+
+    def __init__(self, module: Any, omega: torch.Tensor, told: dict[str, Any]):
+        self.module, self.omega, self.told = module, omega, told
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x, self.omega, **self.told)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def file(path: Path, key: str | None) -> Iterator[RenderableType]:
     if values is not None:
         yield f"  values: {value_range(values)}"
     elif told.entries:
-        source["key"] = next(iter(told.entries))
+        source["key"] = max(told.entries, key=lambda name: math.prod(told.entries[name][0]))
         yield "  values: name an array with --key"
     yield f"  in a config: {escape(json.dumps(source))}"
 

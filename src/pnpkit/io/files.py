@@ -98,6 +98,7 @@ def numeric(path: Path, value: Any, key: str | None) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "biufc":
         label = f"{key!r}" if key else "its content"
-        hint = f" It has entries 0 to {array.size - 1}: name one, as in 'key/0'." if array.dtype.kind == "O" else ""
+        inside = listed(array.dtype.names or ()) or (f"0 to {array.size - 1}" if array.dtype.kind == "O" else "")
+        hint = f" Inside are {inside}: name one, as in 'key/{inside.split(',')[0].split()[0]}'." if inside else ""
         raise DataError(f"{path}: {label} is not a numeric array ({array.dtype}).{hint}")
     return array

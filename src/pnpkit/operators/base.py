@@ -544,7 +544,7 @@ def checked_tau(tau: Scalar, z: torch.Tensor) -> Scalar:
 def keep_complexness(fn, t: torch.Tensor) -> torch.Tensor:
     """``fn`` (a cast or a move, from ``Module._apply``) without ever making complex real or real complex."""
     if t.is_complex():
-        moved = fn(torch.view_as_real(t))
+        moved = fn(torch.view_as_real(t.resolve_conj()))
         return torch.view_as_complex(moved.real if moved.is_complex() else moved)
     moved = fn(t)
     return moved.real if moved.is_complex() else moved

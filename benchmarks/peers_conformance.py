@@ -88,10 +88,10 @@ KBNUFFT = (
 READING = (  # what the failures mean; each was confirmed in the library itself, without the bridge
     "What matters to a user, each confirmed in the library itself, without the bridge:",
     "",
-    "- `CompressiveSpectralImaging`: `A_adjoint` is not the adjoint of `A` (`physics.adjointness_test(x)` is 0.4 to 2.9",
-    "  where it should be 0), in both modes; solvers that trust it do not minimise what they state.",
+    "- `CompressiveSpectralImaging`: `A_adjoint` is not the adjoint of `A` (`adjointness_test` is 0.4 to 2.9 where it",
+    "  should be 0), in both modes; solvers that trust it do not minimise what they state.",
     "- `Tomography(adjoint_via_backprop=False)` likewise, by 0.5 %; its default adjoint is exact, in float32 only.",
-    "- `Decolorize.prox_l2` does not solve its problem: `u − z + gamma·Aᵀ(A u − y)` is 0.83 of `‖z‖` at its result `u`.",
+    "- `Decolorize.prox_l2` does not solve its problem: at its result u, `u − z + gamma·Aᵀ(A u − y)` is 0.83 of `‖z‖`.",
     "- `Tomography`, `RadioInterferometry` and `CompressedSensing` cannot be moved to float64 whole.",
     "- torchkbnufft's autograd functions are of the old kind, so `torch.func` transforms do not take them.",
 )

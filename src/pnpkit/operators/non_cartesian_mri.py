@@ -109,11 +109,20 @@ class NonCartesianMRI(LinearOperator):
     def _normal(self, x: torch.Tensor) -> torch.Tensor:
         if self.trajectory.requires_grad:
             return self._adjoint(self._forward(x))
+        if self.maps is None:
+            return self._convolved(x).contiguous()
+        if len(self.shape) == 3:
+            return (self.maps.conj() * self._convolved(self.maps * x)).sum(1, keepdim=True)
+        total = torch.zeros_like(x)  # volumes: coil by coil, in the memory of one
+        for maps in self.maps.split(1, dim=-len(self.shape)):
+            total = total + maps.conj() * self._convolved(maps * x)
+        return total
+
+    def _convolved(self, z: torch.Tensor) -> torch.Tensor:
+        """FᴴF on a grid twice as large, where it is a circular convolution."""
         size, axes = self.shape[1:], tuple(range(1 - len(self.shape), 0))
-        coils = x if self.maps is None else self.maps * x
-        spectrum = torch.fft.fftn(coils, s=[2 * n for n in size], dim=axes) * self._spectrum()
-        coils = torch.fft.ifftn(spectrum, dim=axes)[(..., *(slice(n) for n in size))]
-        return coils.contiguous() if self.maps is None else (self.maps.conj() * coils).sum(1, keepdim=True)
+        spectrum = torch.fft.fftn(z, s=[2 * n for n in size], dim=axes) * self._spectrum()
+        return torch.fft.ifftn(spectrum, dim=axes)[(..., *(slice(n) for n in size))]
 
     def example_theta(self, rng: torch.Generator) -> dict[str, torch.Tensor]:
         """Points moved by up to a quarter of a cycle towards the centre."""

@@ -30,13 +30,14 @@ def transform(engine: Engine, points: torch.Tensor, size: Shape, eps: float, dty
 class Finufft:
     """FINUFFT (Barnett, Magland & af Klinteberg, SISC 41(5), 2019): one plan a direction and number of transforms."""
 
-    def __init__(self, points: torch.Tensor, size: Shape, eps: float, dtype: torch.dtype):
+    def __init__(self, points: torch.Tensor, size: Shape, eps: float, dtype: torch.dtype, upsampling: float = 0.0):
         radians = [2 * math.pi * points[:, d].double() / n for d, n in enumerate(size)]
         single = dtype == torch.complex64
         real = np.float32 if single else np.float64
         self.points = [np.ascontiguousarray(r.cpu().numpy(), dtype=real) for r in radians]
         self.size, self.dtype = tuple(size), np.complex64 if single else np.complex128
         self.eps = max(eps, FLOAT32_LIMIT) if single else eps
+        self.upsampling = upsampling  # of finufft's own grid; 0: it chooses
         self.plans: dict[tuple[int, int, int], Any] = {}
 
     def _plan(self, kind: int, n: int) -> Any:
@@ -46,6 +47,7 @@ class Finufft:
         if key not in self.plans:
             sign = 1 if kind == 1 else -1
             options = {"eps": self.eps, "isign": sign, "dtype": np.dtype(self.dtype).name, "nthreads": key[2]}
+            options |= {"upsampfac": self.upsampling} if self.upsampling else {}
             plan = finufft.Plan(kind, self.size, n, **options)
             plan.setpts(*self.points)
             self.plans[key] = plan
@@ -126,15 +128,20 @@ def toeplitz_spectrum(points: torch.Tensor, size: Shape, weights: torch.Tensor |
     """Real spectrum (2N_1, 2N_2, …) of FᴴF as a convolution on a grid twice as large, float64.
 
     FᴴF depends on differences of pixels only: t_m = Σ_j w_j exp(2πi k_j·m/N), m from −N to N − 1 (Wajer & Pruessmann,
-    ISMRM 2001; Fessler et al., IEEE TSP 53(9), 2005). Its transform is computed once, to 1e-9.
+    ISMRM 2001; Fessler et al., IEEE TSP 53(9), 2005). Its transform is computed once, to 1e-9. As t is Hermitian, lags
+    ≥ 0 along the last axis are enough: half the memory.
     """
-    double = tuple(2 * n for n in size)
-    # On the doubled grid the same frequencies are 2k cycles per (doubled) field of view.
-    engine = Finufft(2 * points.detach().double(), double, 1e-9, torch.complex128)
-    ones = torch.ones(1, len(points), dtype=torch.complex128) if weights is None else weights[None].to(torch.complex128)
-    kernel = engine.adjoint(ones)[0]
-    axes = tuple(range(-len(size), 0))
-    kernel = torch.fft.ifftshift(kernel, dim=axes)
-    for axis, n in zip(axes, size, strict=True):
-        kernel = kernel.index_fill(axis, torch.tensor([n]), 0)  # lag −N is never used; without it t is Hermitian
-    return torch.fft.fftn(kernel, dim=axes).real
+    *outer, last = size
+    points = points.detach().double()
+    # On doubled axes the same frequencies are 2k cycles per (doubled) field of view; lags of the last start at 0.
+    doubled = torch.cat([2 * points[:, :-1], points[:, -1:]], 1)
+    upsampling = 1.25 if len(size) == 3 else 2.0
+    engine = Finufft(doubled, (*(2 * n for n in outer), last), 1e-9, torch.complex128, upsampling)
+    start = torch.polar(torch.ones_like(points[:, -1]), 2 * math.pi / last * (last // 2) * points[:, -1])
+    half = engine.adjoint((start if weights is None else start * weights)[None])[0]
+    del engine  # and its grids
+    for axis, n in enumerate(outer):
+        half = half.index_fill(axis, torch.tensor([0]), 0)  # lag −N is never used; without it t is Hermitian
+        half = half.roll(-n, axis)
+    half = torch.nn.functional.pad(half, (0, 1))
+    return torch.fft.hfftn(half, s=[2 * n for n in size], dim=list(range(len(size))))

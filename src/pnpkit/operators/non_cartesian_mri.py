@@ -26,7 +26,7 @@ class NonCartesianMRI(LinearOperator):
         image's (rows first): the Cartesian grid is the integers from −⌊N/2⌋. sigpy's and BART's unit.
     shape : image shape (1, H, W) or (1, D, H, W).
     maps : complex coil sensitivities (coils, *size), or one set per sample; None for one coil.
-    eps : relative accuracy of F and its adjoint with "finufft"; float32 is not asked for better than 1e-6.
+    eps : relative accuracy of F and its adjoint with "finufft"; float32 images go through float64 below 2e-5.
     engine : "finufft", or "torchkbnufft", which is slower and 7e-4 accurate but runs on any torch device.
     """
 

@@ -66,8 +66,8 @@ def main() -> None:
         report("L1-wavelet", "pnpkit FISTA, 100 steps", s, lambda p=prior: solve(problem, p, FISTA(n_steps=100)).x, 1)
         report("L1-wavelet", "sigpy, 100 steps", s, theirs(L1WaveletRecon, lamda=s * SIGMA, max_iter=100), 1)
     notes = [
-        f"230×180, 8 coils, {len(points)} samples, noise {SIGMA} of the largest magnitude; NMSE where the image exceeds "
-        "3 % of it. One thread; each run makes its operator anew in sigpy's apps, ours keeps it. strength as in "
+        f"230×180, 8 coils, {len(points)} samples, noise {SIGMA} of the largest magnitude; NMSE where the image is "
+        "above 3 % of it. One thread; each run makes its operator anew in sigpy's apps, ours keeps it. strength as in "
         "real_brain: the same objective. 100 steps are sigpy's default.",
     ]
     write_report("radial_brain", rows, "PNPKIT_DATA=… python benchmarks/radial_brain.py", notes)

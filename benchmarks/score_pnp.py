@@ -62,7 +62,8 @@ def candidates(name: str, d: Denoiser) -> list[Solver]:
         starts = (49 / 255, 100 / 255) if d.domain.sigma_range[1] > 0.39 else (49 / 255,)
         return [HQS(n_steps=20, sigma_start=s, lam=lam) for s, lam in itertools.product(starts, LAMS)]
     if name == "FISTA":
-        return [FISTA(n_steps=40, sigma=s) for s in (0.005, 0.01, 0.015, 0.02, 0.03, 0.05)]
+        low = d.domain.sigma_range[0]
+        return [FISTA(n_steps=40, sigma=s) for s in (0.005, 0.01, 0.015, 0.02, 0.03, 0.05) if s >= low]
     pairs = list(itertools.product((0.015, 0.03), LAMS))
     if name == "PnP-ADMM":
         return [ADMM(n_steps=30, sigma_start=0.2, sigma=s, lam=lam) for s, lam in pairs]

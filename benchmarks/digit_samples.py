@@ -27,6 +27,11 @@ def digits(key: str) -> torch.Tensor:
     return torch.from_numpy(array)[:, None].float() / 255 if key.endswith("x") else torch.from_numpy(array).long()
 
 
+def some(images: torch.Tensor) -> torch.Tensor:
+    """COUNT of them at random; the files are sorted by digit."""
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(1))[:COUNT]]
+
+
 def classifier() -> tuple[nn.Sequential, float]:
     """A small convolutional network after three passes over the training images; its accuracy on the test images."""
     torch.manual_seed(0)
@@ -65,8 +70,8 @@ def main() -> None:
     torch.set_num_threads(1)
     network, accuracy = classifier()
     truth = moments(network, digits("test_x"))
-    noisy = digits("test_x")[:COUNT] + 0.2 * noise((COUNT, 1, 28, 28), 0)
-    yardsticks = {"training images": digits("train_x")[:COUNT], "test images + noise 0.2": noisy}
+    noisy = some(digits("test_x")) + 0.2 * noise((COUNT, 1, 28, 28), 0)
+    yardsticks = {"training images": some(digits("train_x")), "test images + noise 0.2": noisy}
     rows: list[dict] = [
         {"images": name, "calls": None, "distance": distance(moments(network, x), truth)}
         for name, x in yardsticks.items()

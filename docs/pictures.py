@@ -37,13 +37,15 @@ def digits() -> None:
 
 
 def photographs() -> None:
-    """Noise of 25/255 and 50/255, each beside what the score prior makes of it."""
-    x = photograph("chelsea").mean(1, keepdim=True)[..., 60:188, 40:200]
-    prior, row = pk.prior("photos_gray"), []
-    for seed, level in enumerate((25 / 255, 50 / 255)):
-        noisy = x + level * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
-        row += [noisy, prior.denoise(noisy, level)]
-    write_image(HERE / "prior_photos_gray.png", torch.cat(row, -1).clamp(0, 1))
+    """Noise of 25/255 and 50/255, each beside what the score priors make of it: in grey, in colour."""
+    rows = []
+    for name, x in (("photos_gray", photograph("chelsea").mean(1, keepdim=True)), ("photos", photograph("coffee"))):
+        x, prior, row = x[..., 60:188, 40:200], pk.prior(name), []
+        for seed, level in enumerate((25 / 255, 50 / 255)):
+            noisy = x + level * torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+            row += [noisy, prior.denoise(noisy, level)]
+        rows.append(torch.cat(row, -1).expand(-1, 3, -1, -1))
+    write_image(HERE / "prior_photos.png", torch.cat(rows, -2).clamp(0, 1))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class SigpyProx(Proximable):
             theirs(float(t), a.reshape(theirs.shape)).reshape(a.shape)
             for t, a in zip(tau.tolist(), arrays, strict=True)
         ]
-        stack = np.stack(out)
+        stack: Any = np.stack(out)
         # sigpy's thresholds, once used on complex arrays, return complex ones for real arrays too.
         return torch.from_numpy(stack if z.is_complex() else stack.real.copy()).to(z.device, z.dtype)
 

@@ -11,7 +11,7 @@ from pnpkit.errors import DataError
 
 
 def run(out: Path, quick: bool = False, threads: int = 2, console: Console | None = None) -> Path:
-    """Run every case, print the table, write ``out/index.html``; returns its path."""
+    """Run every case, print the table, write ``out/index.html`` and ``out/table.md``; returns the page's path."""
     import torch
 
     from pnpkit.demo import mri, photographs
@@ -32,6 +32,7 @@ def run(out: Path, quick: bool = False, threads: int = 2, console: Console | Non
     finally:
         torch.set_num_threads(before)
     console.print(table(outcomes))
+    (out / "table.md").write_text(markdown(outcomes))
     page = out / "index.html"
     write(page, outcomes, threads)
     console.print(f"report: {page.absolute()}")
@@ -65,3 +66,14 @@ def table(outcomes: list) -> Table:
                 end_section=r is outcome.rows[-1],
             )
     return result
+
+
+def markdown(outcomes: list) -> str:
+    """The same table as Markdown."""
+    lines = ["| case | method | PSNR dB | SSIM | seconds |", "|---|---|---|---|---|"]
+    for outcome in outcomes:
+        best = max(r.psnr for r in outcome.rows)
+        for r in outcome.rows:
+            value = f"**{r.psnr:.2f}**" if r.psnr == best else f"{r.psnr:.2f}"
+            lines.append(f"| {outcome.case.title} | {r.method} | {value} | {r.ssim:.3f} | {r.seconds:.1f} |")
+    return "\n".join(lines) + "\n"

@@ -21,11 +21,12 @@ def cases(data: Path | None, quick: bool) -> Iterator[Case]:
 
 
 def methods(sigma: float, tv: float) -> list[Method]:
-    """CG-SENSE, L1-wavelet and TV."""
+    """CG-SENSE, TV, L1-wavelet and the shipped score prior of complex MR images."""
     return [
         Method("CG-SENSE", None, solvers.CG(n_steps=30)),
         Method("TV", priors.TV(weight=tv), solvers.PDHG(n_steps=400)),
         Method("L1-wavelet", priors.L1Wavelet(weight=0.3 / sigma, shifts=4), solvers.FISTA(n_steps=100)),
+        Method("brain_mri in HQS", registry.build("priors", "brain_mri"), solvers.HQS(n_steps=20)),
     ]
 
 

@@ -1,12 +1,14 @@
 """Finding, verifying, converting and refusing weights."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from pnpkit import registry
 from pnpkit.errors import WeightsError
 from pnpkit.priors import DnCNN, FFDNet, weights
 from pnpkit.priors.networks.plain import plain_cnn
@@ -78,3 +80,14 @@ def test_a_wrong_hash_is_refused(tmp_path):
     assert weights.load(str(tmp_path / "a.safetensors"), good)["a"].shape == (3,)
     with pytest.raises(WeightsError, match="sha256"):
         weights.load(str(tmp_path / "a.safetensors"), "0" * 64)
+
+
+def test_what_is_shipped_is_small_and_says_where_it_is_from():
+    """At most 12 MB each and 40 MB together; data with their terms, the command, the time and the scores in each card."""
+    cards = [registry.card(name) for name in registry.names("weights")]
+    sizes = [Path(c["file"]).stat().st_size for c in cards]
+    assert max(sizes) <= 12e6 and sum(sizes) <= 40e6
+    for card in cards:
+        assert card["about"] and card["terms"] and card["seconds"] > 60 and card["machine"]
+        assert card["command"] == f"pnpkit train {card['name']} --steps {card['steps']}"
+        assert all(v > 0 for v in card["validation"][0]["psnr"].values())

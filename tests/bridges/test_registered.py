@@ -9,7 +9,7 @@ from pnpkit.errors import ShapeError, SpecError
 
 
 def test_structured_random_is_theirs_and_an_isometry():
-    ours = pk.operator({"name": "structured_random", "shape": (1, 8, 8), "out_shape": (1, 8, 8), "layers": 2, "seed": 4})
+    ours = pk.operators.StructuredRandom(shape=(1, 8, 8), out_shape=(1, 8, 8), layers=2, seed=4)
     rng = torch.Generator().manual_seed(4)
     theirs = dinv.physics.StructuredRandom(img_size=(1, 8, 8), output_size=(1, 8, 8), n_layers=2, rng=rng)
     x = torch.randn(2, 1, 8, 8)

@@ -31,10 +31,12 @@ class Published(Denoiser):
 class GSDRUNet(Published):
     """x − ∇g(x, sigma), g = ½‖x − DRUNet(x, sigma)‖² (Hurault, Leclaire & Papadakis, ICLR 2022); sigma up to 50/255.
 
-    Its residual is a gradient, so PnP with it minimises a function.
+    Its residual is a gradient, so PnP with it minimises a function. There is no gradient through the network itself.
 
     weights : .safetensors of GSDRUNet_torch.ckpt (RGB) or GSDRUNet_grayscale_torch.ckpt. channels : 3 or 1.
     """
+
+    expected_failures = {"denoiser_gradient": "their network is itself a gradient and frees its graph"}
 
     def __init__(self, weights: str, channels: Literal[1, 3] = 3):
         from deepinv.models import GSDRUNet as Network
@@ -45,8 +47,7 @@ class GSDRUNet(Published):
         self.weights, self.channels = weights, channels
 
     def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        clean = self.network(x, sigma)
-        return clean if torch.is_grad_enabled() else clean.detach()
+        return self.network(x, sigma).detach()
 
     @classmethod
     def example(cls) -> Self:
@@ -58,6 +59,8 @@ class SCUNet(Published):
 
     weights : .safetensors of scunet_color_real_psnr.pth.
     """
+
+    expected_failures = {"sigma_matters": "a blind denoiser estimates the noise by itself"}
 
     def __init__(self, weights: str):
         from deepinv.models import SCUNet as Network
@@ -77,6 +80,8 @@ class Restormer(Published):
 
     weights : .safetensors of gaussian_color_denoising_blind.pth (channels 3) or gaussian_gray_denoising_blind.pth (1).
     """
+
+    expected_failures = {"sigma_matters": "a blind denoiser estimates the noise by itself"}
 
     def __init__(self, weights: str, channels: Literal[1, 3] = 3):
         from deepinv.models import Restormer as Network

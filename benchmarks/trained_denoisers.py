@@ -124,7 +124,10 @@ def main() -> None:
             "DRUNet: 32.6 M parameters, trained on far more data; its weights are not here.",
         ]
         write_report("trained_denoisers", rows, command, notes, title="Shipped photograph priors as denoisers")
-        notes = ["256×256, one thread, float32 unless said, medians of 7. DRUNet with random weights."]
+        notes = [
+            "256×256, one thread, float32 unless said, medians of 7. DRUNet with random weights. Memory is beyond what a "
+            "first, small image left with the allocator: FFDNet's fits into that."
+        ]
         write_report("denoiser_cost", cost(), command, notes, title="What a denoiser costs")
 
 

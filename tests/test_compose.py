@@ -178,3 +178,12 @@ def test_result_of_a_composition_saves_loads_and_rebuilds(operator, y, tmp_path)
     assert torch.equal(loaded.x, result.x) and loaded.seed == 3 and loaded.calls == result.calls
     again = pk.compose(*(loaded.rebuild(k) for k in ("operator", "prior", "solver", "likelihood")))(y, seed=3)
     assert torch.equal(again.x, result.x)
+
+
+@pytest.mark.parametrize("prior", ["digits", {"name": "digits", "arithmetic": "float32"}])
+def test_shipped_weights_are_priors_by_name(prior):
+    blur = pk.operators.Blur(kernel=pk.make("gaussian_kernel", size=3, std=0.7), shape=(1, 28, 28))
+    reconstruct = pk.compose(blur, prior=prior, solver={"name": "hqs", "n_steps": 2}, noise=pk.Gaussian(0.05))
+    x = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    result = reconstruct(blur(x))
+    assert result.x.shape == x.shape and result.parts["prior"].weights == "digits"

@@ -194,6 +194,8 @@ def _weighted(value: Any, op: Operator, likelihood: Likelihood, notes: list[str]
     config = {"name": value} if isinstance(value, str) else value
     if not isinstance(config, Mapping) or "name" not in config or "weight" in config:
         return value
+    if config["name"] in registry.names("weights"):  # a trained prior by the name of its weights
+        return value
     cls = registry.get("priors", config["name"])
     if not issubclass(cls, Proximable) or cls.degree != 1:
         return value

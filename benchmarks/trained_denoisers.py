@@ -125,8 +125,8 @@ def main() -> None:
         ]
         write_report("trained_denoisers", rows, command, notes, title="Shipped photograph priors as denoisers")
         notes = [
-            "256×256, one thread, float32 unless said, medians of 7. DRUNet with random weights. Memory is beyond what a "
-            "first, small image left with the allocator: FFDNet's fits into that."
+            "256×256, one thread, float32 unless said, medians of 7. DRUNet with random weights. Memory is beyond "
+            "what a first, small image left with the allocator: FFDNet's fits into that."
         ]
         write_report("denoiser_cost", cost(), command, notes, title="What a denoiser costs")
 

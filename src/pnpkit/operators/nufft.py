@@ -48,8 +48,8 @@ class Finufft:
             sign = 1 if kind == 1 else -1
             options = {"eps": self.eps, "isign": sign, "dtype": np.dtype(self.dtype).name, "nthreads": key[2]}
             options |= {"upsampfac": self.upsampling} if self.upsampling else {}
-            # Together, eight and more planes are a tenth faster than one by one; two to four take twice as long.
-            options["maxbatchsize"] = n if n >= 8 and len(self.size) == 2 else 1
+            if key[2] == 1:  # in one thread, eight planes and more are faster together, two to four much slower
+                options["maxbatchsize"] = n if n >= 8 and len(self.size) == 2 else 1
             plan = finufft.Plan(kind, self.size, n, **options)
             plan.setpts(*self.points)
             self.plans[key] = plan

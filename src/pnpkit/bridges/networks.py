@@ -66,7 +66,7 @@ class SCUNet(Published):
         from deepinv.models import SCUNet as Network
 
         with torch.random.fork_rng(devices=[]):
-            network = Network(pretrained=None)
+            network = Network(pretrained=None)  # type: ignore[arg-type]
         self._load(network, weights, 3)
         self.weights = weights
 
@@ -107,7 +107,7 @@ class SwinIR(Published):
         from deepinv.models import SwinIR as Network
 
         with torch.random.fork_rng(devices=[]):
-            network = Network(in_chans=channels, pretrained=None)
+            network = Network(in_chans=channels, pretrained=None)  # type: ignore[arg-type]
         self._load(network, weights, channels, trained_sigma, trained_sigma)
         self.weights, self.channels, self.trained_sigma = weights, channels, trained_sigma
 

@@ -115,7 +115,7 @@ def main() -> None:
         "error: relative, on 200 samples, against the exact sum in float64. sigpy's and the bare plan's times are "
         "without the coil maps. The normal operator's row: one call in the column of the forward one.",
         "Four threads: called in a loop of its own pnpkit takes 5.3 ms each way, as the bare plan does; interleaved "
-        "with other transforms, as here, three times that: torch's and finufft's thread pools get into each other's way.",
+        "with others, as here, three times that: torch's and finufft's thread pools are in each other's way.",
     ]
     write_report("nufft", rows, "python benchmarks/nufft.py", notes, title="Non-uniform Fourier transforms")
 

@@ -154,9 +154,16 @@ BY_METHOD = {
     "pnpkit.bridges.wrapped:WrappedNonLinear": "from_deepinv(physics)",
     "pnpkit.bridges.sigpy:SigpyProx": "prox_from_sigpy(prox)",
     "pnpkit.bridges.deepinv:DeepinvDenoiser": "denoiser_from_deepinv(network, domain)",
+    "pnpkit.bridges.deepinv:DeepinvPrior": "prior_from_deepinv(prior)",
+    "pnpkit.bridges.methods:WholeMethod": "method_from_deepinv(model), method_from_sigpy(build)",
 }
 # Bases that declare no abstract method of their own.
-BASES = {"pnpkit.spec:Component", "pnpkit.priors.base:Prior"}
+BASES = {
+    "pnpkit.spec:Component",
+    "pnpkit.priors.base:Prior",
+    "pnpkit.bridges.registered:FromPhysics",
+    "pnpkit.bridges.networks:Published",
+}
 
 
 def concrete_components() -> dict[str, type]:

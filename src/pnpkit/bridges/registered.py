@@ -1,5 +1,6 @@
 """deepinv's operators and functions that have names here: a config can say them, and results made with them save."""
 
+from operator import gt
 from typing import Any, Self
 
 import torch
@@ -65,6 +66,8 @@ class SpectralUnmixing(FromPhysics):
                 f"SpectralUnmixing: endmembers are (E, C) for abundances (E, H, W), given {tuple(endmembers.shape)} "
                 f"for {shape}."
             )
+        if not bool(torch.isfinite(endmembers).all()):
+            raise SpecError("SpectralUnmixing: the endmembers contain NaN or Inf.")
         self._wrap(HyperSpectralUnmixing(M=endmembers.detach().clone()), shape, endmembers.dtype)
         self.shape = shape
 
@@ -96,6 +99,12 @@ class Ptychography(FromPhysics):
             raise ShapeError(f"Ptychography: the object's shape is (1, H, W), given {shape}.")
         if shifts is not None and (shifts.ndim != 2 or shifts.shape[1] != 2 or shifts.is_floating_point()):
             raise SpecError(f"Ptychography: shifts are integers (N, 2), given {tuple(shifts.shape)} {shifts.dtype}.")
+        if probe is not None and (probe.ndim != 3 or probe.shape[0] != 1 or any(map(gt, probe.shape, shape))):
+            raise ShapeError(
+                f"Ptychography: the probe is (1, h, w), not larger than {shape}, given {tuple(probe.shape)}."
+            )
+        if probe is not None and not bool(torch.isfinite(probe).all()):
+            raise SpecError("Ptychography: the probe contains NaN or Inf.")
         self._wrap(PtychographyLinearOperator(img_size=shape, probe=probe, shifts=shifts), shape, torch.complex64)
         self.shape, self.probe, self.shifts = shape, probe, shifts
 

@@ -143,7 +143,8 @@ def main() -> None:
             f"Motion blur (Levin's kernel 7), Set12's {len(test)} images of 256×256, noise {SIGMA}, one seed an image; "
             "± is over images. Strengths are "
             "the best of a grid on crops of two BSDS validation photographs. HaarPSI: perceptual, 1 is perfect.",
-            "DnCNN was made for one noise level; images are rescaled around it.",
+            "DnCNN was made for one noise level (25 of 255): above it the image is scaled down to it, "
+            "below it its residual is scaled.",
         ]
         write_report("score_pnp", rows, command, notes, title="Score priors in classical solvers")
         rows = large_holes({k: v for k, v in priors.items() if k != "DnCNN"}, test)

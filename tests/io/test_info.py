@@ -57,6 +57,17 @@ def test_volumes_tell_size_orientation_and_unit(tmp_path):
     assert "(1, 3, 5)" in text and "SPL along D, H, W" in text
 
 
+def test_a_plugins_reader(tmp_path, monkeypatch):
+    from pnpkit import registry
+
+    names, get = registry.names, registry.get
+    monkeypatch.setattr(registry, "names", lambda kind: [*names(kind), "raw"] if kind == "readers" else names(kind))
+    reader = lambda path, key: np.fromfile(path, dtype=np.float32)  # noqa: E731
+    monkeypatch.setattr(registry, "get", lambda kind, name: reader if name == "raw" else get(kind, name))
+    np.arange(6, dtype=np.float32).tofile(tmp_path / "a.raw")
+    assert info(tmp_path / "a.raw").entries == {"": ((6,), "float32")}
+
+
 def test_images_and_what_is_not_known(tmp_path):
     write_image(tmp_path / "a.png", np.full((3, 4, 5), 0.2))
     assert "0.2 to 0.2" in said(str(tmp_path / "a.png"))

@@ -42,7 +42,7 @@ def run(out: Path, quick: bool = False, threads: int = 2, console: Console | Non
 def _data_folder(console: Console) -> Path | None:
     value = os.environ.get("PNPKIT_DATA")
     if not value:
-        console.print("PNPKIT_DATA is not set: without the real brain k-space and the PnP denoiser's weights.")
+        console.print("PNPKIT_DATA is not set: without the real brain k-space and FFDNet's weights.")
         return None
     if not Path(value).is_dir():
         raise DataError(f"PNPKIT_DATA is {value}, which is not a folder.")

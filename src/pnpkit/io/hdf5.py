@@ -15,6 +15,29 @@ from pnpkit.errors import DataError
 from pnpkit.io.arrays import Entry
 from pnpkit.io.files import choose, listed, numeric, opened, walk
 
+PATIENCE = 20.0  # seconds for the process that tries a file
+WALK = """
+import sys, h5py
+def look(name, item):
+    for steps in (lambda: [item.attrs[k] for k in item.attrs], lambda: small(item)):
+        try:
+            steps()
+        except Exception:
+            pass
+def small(item):
+    if isinstance(item, h5py.Dataset):
+        if item.chunks:
+            item.id.get_num_chunks()
+        if item.size * item.dtype.itemsize < 1 << 20:
+            item[()]
+try:
+    with h5py.File(sys.argv[1], "r") as file:
+        look("", file)
+        file.visititems(look)
+except Exception:
+    pass
+"""
+
 
 def read_hdf5(path: str | Path, key: str | None = None) -> np.ndarray:
     """One dataset of an HDF5 file, in C order; ``key`` may be left out when there is only one.
@@ -78,30 +101,6 @@ def _probe(path: str, size: int, changed: int) -> None:
         raise DataError(f"{path} is damaged: the HDF5 library hangs on it. Copy it again or convert it.") from error
     if done.returncode < 0:  # errors that the library reports are met again, and told, when the file is read
         raise DataError(f"{path} is damaged: the HDF5 library crashes on it. Copy it again or convert it.")
-
-
-PATIENCE = 20.0  # seconds
-WALK = """
-import sys, h5py
-def look(name, item):
-    for steps in (lambda: [item.attrs[k] for k in item.attrs], lambda: small(item)):
-        try:
-            steps()
-        except Exception:
-            pass
-def small(item):
-    if isinstance(item, h5py.Dataset):
-        if item.chunks:
-            item.id.get_num_chunks()
-        if item.size * item.dtype.itemsize < 1 << 20:
-            item[()]
-try:
-    with h5py.File(sys.argv[1], "r") as file:
-        look("", file)
-        file.visititems(look)
-except Exception:
-    pass
-"""
 
 
 def dataset(path: Path, value: Any, key: str) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pnpkit import registry
 from pnpkit.errors import DataError
 from pnpkit.io import arrays
 from pnpkit.io.arrays import Entry
@@ -17,6 +18,7 @@ from pnpkit.io.images import read_image
 from pnpkit.io.matlab import mat_entries
 from pnpkit.io.nifti import open_nifti
 from pnpkit.io.volume import Volume
+from pnpkit.spec import reader_name
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ def info(path: str | Path) -> Info:
     for suffixes, look in LOOK.items():
         if name.endswith(suffixes):
             return look(path)
-    raise DataError(f"{path}: pnpkit reads {', '.join(s for suffixes in LOOK for s in suffixes)}, and DICOM folders.")
+    if (suffix := reader_name(path)) in registry.names("readers"):  # a plugin's
+        return _single(suffix, lambda file: np.asarray(registry.get("readers", suffix)(file, None)))(path)
+    known = dict.fromkeys([s for suffixes in LOOK for s in suffixes] + [f".{n}" for n in registry.names("readers")])
+    raise DataError(f"{path}: pnpkit reads {', '.join(known)}, and DICOM folders.")
 
 
 def _volume(format: str, volume: Volume) -> Info:

@@ -1,5 +1,7 @@
 """What noise models of counts share: a background, and what data may be."""
 
+from abc import abstractmethod
+
 import torch
 
 from pnpkit.errors import DataError, ShapeError, SpecError
@@ -25,13 +27,13 @@ class Counts(Likelihood):
         self.gain = gain
         self.register_buffer("background", value.detach().clone())
 
+    @abstractmethod
     def rate(self, z: torch.Tensor) -> torch.Tensor:
         """Expected counts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _with(self, gain: float, background: torch.Tensor) -> "Counts":
         """The same model with these."""
-        raise NotImplementedError
 
     def sample(self, z: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         return torch.poisson(self.rate(z), generator=rng)

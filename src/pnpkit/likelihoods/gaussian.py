@@ -1,4 +1,4 @@
-"""Additive white or coloured-by-element Gaussian noise."""
+"""Additive Gaussian noise: white, or with a sigma per element."""
 
 from typing import Self
 

@@ -32,6 +32,12 @@ def kernels() -> Any:
         return first, max(first, min(length, int(np.ceil(high))))
 
     @inline
+    def ray(b, m, along, height, width):  # its indices on the main axis, pixels across it, length of one step
+        length, n = (width, height) if along else (height, width)
+        first, last = span(b, m, length, n)
+        return first, last, n, np.sqrt(1 + m * m)
+
+    @inline
     def tap(position):  # the pixel below a position, and the weight of the one above
         j = int(np.floor(position))
         return j, position - j
@@ -55,9 +61,7 @@ def kernels() -> Any:
         batch, height, width = images.shape
         for r in numba.prange(len(b)):
             along = columns[r]
-            length, n = (width, height) if along else (height, width)
-            first, last = span(b[r], m[r], length, n)
-            scale = np.sqrt(1 + m[r] * m[r])
+            first, last, n, scale = ray(b[r], m[r], along, height, width)
             for i in range(batch):
                 total = 0.0
                 for k in range(first, last):
@@ -72,9 +76,7 @@ def kernels() -> Any:
         for c in numba.prange(chunks):
             for r in range(c * rays // chunks, (c + 1) * rays // chunks):
                 along = columns[r]
-                length, n = (width, height) if along else (height, width)
-                first, last = span(b[r], m[r], length, n)
-                scale = np.sqrt(1 + m[r] * m[r])
+                first, last, n, scale = ray(b[r], m[r], along, height, width)
                 for i in range(batch):
                     image, value = partial[c, i], values[i, r] * scale
                     for k in range(first, last):
@@ -87,9 +89,7 @@ def kernels() -> Any:
         batch, height, width = images.shape
         for r in numba.prange(len(b)):
             along = columns[r]
-            length, n = (width, height) if along else (height, width)
-            first, last = span(b[r], m[r], length, n)
-            scale = np.sqrt(1 + m[r] * m[r])
+            first, last, n, scale = ray(b[r], m[r], along, height, width)
             for i in range(batch):
                 total, slope, weighted = 0.0, 0.0, 0.0
                 for k in range(first, last):

@@ -46,6 +46,7 @@ class Reconstructor:
         objective: bool = False,
         checkpoint: str | Path | None = None,
         every: int = 10,
+        chains: int = 1,
     ) -> Result:
         """Reconstruct one measurement (*out_shape) or a batch (B, *out_shape).
 
@@ -64,7 +65,9 @@ class Reconstructor:
             problem, start = problem.scaled(c), None if start is None else start * c
         give = _Back(c, single, isinstance(y, np.ndarray))
         try:
-            result = solve(problem, self.prior, self.solver, seed, start, progress, objective, checkpoint, every)
+            result = solve(
+                problem, self.prior, self.solver, seed, start, progress, objective, checkpoint, every, False, chains
+            )
         except DivergedError as error:
             x = None if error.x is None else give(error.x)
             raise DivergedError(str(error), x, error.step) from error

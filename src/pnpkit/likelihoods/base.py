@@ -65,6 +65,14 @@ class Likelihood(nn.Module, Component):
         """(B,): whether every element of z has a density. Searches ask before they evaluate."""
         return torch.ones(z.shape[0], dtype=torch.bool, device=z.device)
 
+    def admitted(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """z, or near it where it has no density or next to none; for methods whose images may leave the domain."""
+        return z
+
+    @abstractmethod
+    def weights(self, y: torch.Tensor) -> torch.Tensor:
+        """Inverse variance of y in units of z, estimated from y itself (weighted least squares); like y, real."""
+
     def check(self, y: torch.Tensor, out_shape: Shape) -> None:
         """Raise where y, or this noise model's own tensors, do not fit ``out_shape``."""
 

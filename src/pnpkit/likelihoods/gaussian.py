@@ -54,6 +54,9 @@ class Gaussian(Likelihood):
         t = expand(tau, v) / self.std(v) ** 2
         return (v + t * y) / (1 + t)
 
+    def weights(self, y: torch.Tensor) -> torch.Tensor:
+        return torch.broadcast_to(self.std(y) ** -2, y.shape)
+
     def scaled(self, c: float | torch.Tensor) -> "Gaussian":
         return Gaussian(sigma=self.sigma * c)
 

@@ -54,6 +54,14 @@ class Poisson(Counts):
     def feasible(self, z: torch.Tensor) -> torch.Tensor:
         return ~(self.gain * z + self.background < 0).flatten(1).any(1)
 
+    def admitted(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Rates of less than 1% of the sample's mean count are raised to it."""
+        least = expand(0.01 * y.flatten(1).mean(1).clamp_min(TINY), z)
+        return torch.maximum(z, (least - self.background) / self.gain)
+
+    def weights(self, y: torch.Tensor) -> torch.Tensor:
+        return self.gain**2 / y.clamp_min(1)
+
     def _with(self, gain: float, background: torch.Tensor) -> "Poisson":
         return Poisson(gain=gain, background=background)
 

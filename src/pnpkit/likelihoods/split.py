@@ -58,6 +58,12 @@ class SplitLikelihood(Likelihood):
     def feasible(self, z: torch.Tensor) -> torch.Tensor:
         return torch.stack(self._each("feasible", z)).all(0)
 
+    def admitted(self, z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self._each("admitted", z, y), 1)
+
+    def weights(self, y: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self._each("weights", y), 1)
+
     def _each(self, method: str, z: torch.Tensor, *others) -> list[torch.Tensor]:
         pieces = [t.split(self.sizes, dim=1) for t in (z, *[o for o in others if isinstance(o, torch.Tensor)])]
         extra = [o for o in others if not isinstance(o, torch.Tensor)]

@@ -58,6 +58,10 @@ class Transmission(Counts):
     def feasible(self, z: torch.Tensor) -> torch.Tensor:
         return torch.isfinite(self._unscattered(z)).flatten(1).all(1)
 
+    def weights(self, y: torch.Tensor) -> torch.Tensor:
+        through = (y - self.background).clamp_min(0.5)
+        return self.gain**2 * through**2 / y.clamp_min(1)
+
     def _with(self, gain: float, background: torch.Tensor) -> "Transmission":
         return Transmission(counts=self.counts, gain=gain, background=background)
 

@@ -152,6 +152,13 @@ class Operator(nn.Module, Component):
         return TO_COMPLEX[self.dtype] if self._complex[1] else self.dtype
 
     @property
+    def provides(self) -> tuple[str, ...]:
+        """What a solver's ``needs`` refers to: "linear" or "non-linear"; "spectral" where all that depends on singular
+        values is cheap (``Spectrum``).
+        """
+        return ("non-linear",)
+
+    @property
     def batch(self) -> int | None:
         """How many samples the per-sample parameters are for; None without such parameters."""
         sizes = {n: v.shape[0] for n, rank in self.theta.items() if (v := self._get(n)).ndim == rank + 1}
@@ -360,6 +367,12 @@ class LinearOperator(Operator):
     linear: ClassVar[bool] = True
 
     # --- structure ---
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        from pnpkit.operators.spectrum import has_spectrum
+
+        return ("linear", "spectral") if has_spectrum(self) else ("linear",)
 
     def diagonal(self) -> Gram | None:
         """A = B^H diag(d) B, when A maps a space to itself and is diagonal in a known basis."""

@@ -15,10 +15,10 @@ import torch
 
 from pnpkit import linalg
 from pnpkit.errors import CapabilityError, DivergedError, ShapeError, SpecError
-from pnpkit.operators.base import Counter, LinearOperator
+from pnpkit.operators.base import Counter
 from pnpkit.priors.base import Prior, PriorCounter, Priors
 from pnpkit.problem import Problem
-from pnpkit.solvers.result import Result, stacked
+from pnpkit.solvers.result import Result, gathered, stacked
 from pnpkit.spec import Component
 
 Info = dict[str, torch.Tensor]
@@ -46,7 +46,8 @@ class Solver(Component):
     tol: float | None
     needs: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     minimises: ClassVar[bool] = False  # claims the minimiser of nll + value: the certificate is checked
-    samples: ClassVar[bool] = False  # claims draws from the posterior: moments are checked
+    samples: ClassVar[bool] = False  # ends in draws from (an approximation of) the posterior
+    exact: ClassVar[bool] = False  # claims the posterior itself: moments and coverage are checked
     scheduled: ClassVar[bool] = False  # n_steps shapes a schedule, so a checkpoint cannot be continued for longer
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
@@ -57,6 +58,10 @@ class Solver(Component):
     @abstractmethod
     def step(self, problem: Problem, prior: Any, state: Any, k: int, rng: torch.Generator) -> tuple[Any, Info]:
         """The next state and what was computed on the way, (B,) tensors: no ``.item()``, no extra call of A."""
+
+    def keeps(self, k: int) -> bool:
+        """Whether x after step k is a draw to keep: the last one, where a chain does not say more."""
+        return k == self.n_steps - 1
 
     @classmethod
     def example(cls) -> Self:
@@ -113,9 +118,7 @@ def missing(solver: Solver, problem: Any, prior: AnyPrior) -> list[str]:
 
 def _provides(subject: str, problem: Any, prior: AnyPrior) -> tuple[str, tuple[str, ...]]:
     if subject == "operator":
-        return type(problem.operator).__name__, ("linear",) if isinstance(problem.operator, LinearOperator) else (
-            "non-linear",
-        )
+        return type(problem.operator).__name__, problem.operator.provides
     if subject == "likelihood":
         return type(problem.likelihood).__name__, (problem.likelihood.name,)
     name = subject.partition(".")[2] or "x"
@@ -190,9 +193,11 @@ def solve(
     checkpoint: str | Path | None = None,
     every: int = 10,
     grad: bool = False,
+    chains: int = 1,
 ) -> Result:
     """Run a solver to its end.
 
+    chains : independent runs of a sampler on every measurement, side by side in one batch.
     seed : of the generator passed to the solver; the global RNG is never touched.
     progress : True for a progress bar, or a function called with every Step.
     objective : also record nll + value at every step (calls not counted as the solver's).
@@ -204,6 +209,8 @@ def solve(
 
     if every < 1:
         raise SpecError(f"every is a number of steps ≥ 1, given {every}.")
+    _check_x0(problem, x0)
+    problem, x0, given = _side_by_side(problem, solver, chains), _repeated(x0, chains), problem
     rng = torch.Generator(problem.device).manual_seed(seed)
     calls, prior_calls = Counter(), PriorCounter()
     counted = Problem(problem.operator.counted(calls), problem.likelihood, problem.y)
@@ -211,7 +218,7 @@ def solve(
     saved = Checkpoint(checkpoint, problem, prior, solver, seed, x0) if checkpoint is not None else None
     began, interrupted = time.perf_counter(), False
     with nullcontext() if grad else torch.no_grad(), _watch(progress, solver.n_steps) as watch:
-        last, infos = saved.load(rng, lambda: solver.init(problem, prior, rng, x0)) if saved else (None, [])
+        last, infos, kept = saved.load(rng, lambda: solver.init(problem, prior, rng, x0)) if saved else (None, [], [])
         mark = None  # the last whole step: what Ctrl-C in the middle of the next one goes back to
         try:
             for step in iterate(counted, counted_prior, solver, rng, x0, last):
@@ -219,30 +226,49 @@ def solve(
                 if objective:
                     info["objective"] = _objective(problem, prior, step.x)
                 infos.append(info)
-                last, mark = step, (step, rng.get_state(), len(infos)) if saved else None
+                if solver.samples and solver.keeps(step.k):
+                    kept.append(step.x)
+                last, mark = step, (step, rng.get_state(), len(infos), len(kept)) if saved else None
                 if saved and (step.k + 1) % every == 0:
-                    saved.write(step, rng.get_state(), infos)
+                    saved.write(step, rng.get_state(), infos, kept)
                 watch(step)
         except KeyboardInterrupt:
             if saved is None or mark is None:
                 raise
-            last, random, count = mark
-            infos = infos[:count]
-            saved.write(last, random, infos)
+            last, random, count, draws = mark
+            infos, kept = infos[:count], kept[:draws]
+            saved.write(last, random, infos, kept)
             interrupted = True
     assert last is not None  # n_steps ≥ 1, or a finished run was resumed
     stopped = "interrupted" if interrupted else "tol" if last.done else "n_steps"
+    x, samples, finite = gathered(last.x, kept, last.finite, chains) if solver.samples else (last.x, None, last.finite)
     return Result(
-        x=last.x,
-        info=stacked(infos),
-        finite=last.finite,
+        x=x,
+        samples=samples,
+        chains=chains,
+        info={name: v if chains == 1 else v.unflatten(1, (-1, chains)) for name, v in stacked(infos).items()},
+        finite=finite,
         steps=last.k + 1,
         stopped=stopped,
         seconds=time.perf_counter() - began,
         calls={"forward": calls.forward, "adjoint": calls.adjoint, "prox": calls.prox, "prior": prior_calls.calls},
         seed=seed,
-        parts={"operator": problem.operator, "likelihood": problem.likelihood, "prior": prior, "solver": solver},
+        parts={"operator": given.operator, "likelihood": given.likelihood, "prior": prior, "solver": solver},
     )
+
+
+def _side_by_side(problem: Problem, solver: Solver, chains: int) -> Problem:
+    """Every measurement ``chains`` times in a row."""
+    if chains < 1 or (chains > 1 and not solver.samples):
+        raise SpecError(
+            f"chains = {chains}: {type(solver).__name__} "
+            + ("needs at least one." if solver.samples else "does not sample; every chain would give the same.")
+        )
+    return problem if chains == 1 else problem.repeat(chains)
+
+
+def _repeated(x0: torch.Tensor | None, chains: int) -> torch.Tensor | None:
+    return x0 if x0 is None or chains == 1 else x0.repeat_interleave(chains, 0)
 
 
 def _check_x0(problem: Problem, x0: torch.Tensor | None) -> None:

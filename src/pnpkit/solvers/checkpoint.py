@@ -12,7 +12,7 @@ from pnpkit.errors import DataError
 from pnpkit.solvers.base import Info, Step
 from pnpkit.solvers.result import pack, stacked, unpack
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Checkpoint:
@@ -34,28 +34,32 @@ class Checkpoint:
             settings.pop("n_steps", None)
         self.run = spec.json_digest([spec.encode(part)[0] for part in run] + [settings, seed, FORMAT])
 
-    def write(self, step: Step, random: torch.Tensor, infos: list[Info]) -> None:
+    def write(self, step: Step, random: torch.Tensor, infos: list[Info], draws: list[torch.Tensor]) -> None:
         """Replace the file in one go: a kill leaves the old one or the new one.
 
-        random : state of the generator after ``step``. infos : what all steps so far have recorded.
+        random : state of the generator after ``step``. infos, draws : what all steps so far have
+        recorded and left.
         """
         from safetensors.torch import save_file
 
         tensors = {f"info.{name}": values for name, values in stacked(infos).items()} | {"random": random}
+        tensors |= {f"draws.{i}": x for i, x in enumerate(draws)}
         kept = step._replace(info={}, x=None if step.x is step.state.x else step.x)  # type: ignore[arg-type]
         skeleton = _flatten(tuple(kept), "step", tensors)
         partial = self.path.with_suffix(self.path.suffix + ".partial")
-        plain, metadata = pack(tensors, {"run": self.run, "recorded": len(infos), "step": skeleton})
+        plain, metadata = pack(
+            tensors, {"run": self.run, "recorded": len(infos), "draws": len(draws), "step": skeleton}
+        )
         save_file(plain, str(partial), metadata)
         os.replace(partial, self.path)
 
-    def load(self, rng: torch.Generator, init: Callable[[], Any]) -> tuple[Step | None, list[Info]]:
-        """The last step of an earlier part of this run and what was recorded, or (None, []) when there is no file.
+    def load(self, rng: torch.Generator, init: Callable[[], Any]) -> tuple[Step | None, list[Info], list[torch.Tensor]]:
+        """The last step of an earlier part of this run, what was recorded and drawn; (None, [], []) without a file.
 
         Sets ``rng`` to where that part left it. init : makes a state, for its types only.
         """
         if not self.path.is_file():
-            return None, []
+            return None, [], []
         tensors, header = unpack(self.path)
         if header.get("run") != self.run:
             raise DataError(
@@ -69,7 +73,7 @@ class Checkpoint:
         step = step._replace(state=state, x=state.x if step.x is None else step.x)
         names = [n for n in tensors if n.startswith("info.")]
         infos = [{n.removeprefix("info."): tensors[n][k] for n in names} for k in range(header["recorded"])]
-        return step, infos
+        return step, infos, [tensors[f"draws.{i}"].to(rng.device) for i in range(header["draws"])]
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:

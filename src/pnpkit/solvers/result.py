@@ -1,6 +1,7 @@
 """What a solve returns, and its one-file form."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from pnpkit import spec
-from pnpkit.errors import DataError
+from pnpkit import linalg, spec
+from pnpkit.errors import CapabilityError, DataError
+from pnpkit.metrics import uncertainty
 from pnpkit.priors.base import Priors
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
 class Result:
     """A reconstruction and everything needed to judge and repeat it.
 
-    x : (B, *in_shape), or one image, tensor or NumPy array, as the measurement was given.
-    samples : (S, B, *in_shape) for samplers, else None.
-    info : per-step values, {name: (steps, B)}.
-    finite : (B,) False for samples that diverged; their x is the last finite iterate.
+    x : (B, *in_shape), or one image, tensor or NumPy array, as the measurement was given; of samplers the mean of
+        ``samples``.
+    samples : (S, B, *in_shape) for samplers, else None: S = chains · draws kept of each, those of one chain in a row.
+    chains : how many chains ran on every measurement.
+    info : per-step values, {name: (steps, B)}; (steps, B, chains) with more than one.
+    finite : (B,), or (B, chains): False for what diverged. Its x is the last finite iterate; its samples are NaN, and
+        left out of ``x``, ``std`` and the rest.
     stopped : "tol", "n_steps" or "interrupted".
     calls : how often A, its adjoint, its prox and the prior were called by the solver.
     parts : operator, likelihood, prior and solver as objects; after ``load`` in their saved form.
@@ -40,8 +45,38 @@ class Result:
     seed: int
     parts: dict[str, Any]
     samples: Any = None
+    chains: int = 1
     scale: float = 1.0
     notes: list[str] = field(default_factory=list)
+
+    # --- of samplers ---
+
+    @property
+    def std(self) -> Any:
+        """Standard deviation of the samples, like x; of each real component for complex images."""
+        return self._over_samples(uncertainty.std)
+
+    def quantile(self, q: float) -> Any:
+        """The q-quantile of the samples at every pixel, like x; real images."""
+        return self._over_samples(lambda s: uncertainty.quantile(s, q))
+
+    def interval(self, level: float = 0.9) -> tuple[Any, Any]:
+        """The central credible interval of ``level`` at every pixel: (low, high), each like x; real images."""
+        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+
+    def ess(self) -> Any:
+        """Effective number of independent samples at every pixel, like x, real; needs 4 draws of a chain or more."""
+        return self._over_samples(lambda s: uncertainty.ess(s.unflatten(0, (self.chains, -1))))
+
+    def rhat(self) -> Any:
+        """Split R-hat at every pixel, like x, real: near 1 where chains agree; needs 4 draws of a chain or more."""
+        return self._over_samples(lambda s: uncertainty.split_rhat(s.unflatten(0, (self.chains, -1))))
+
+    def _over_samples(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+        if self.samples is None:
+            raise CapabilityError("This result has no samples: its solver gives one estimate. Use a sampler.")
+        value = function(_tensor(self.samples))
+        return value.cpu().numpy() if isinstance(self.samples, np.ndarray) else value
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -62,7 +97,7 @@ class Result:
         header = {
             "format": FORMAT, "spec": self.spec, "steps": self.steps, "stopped": self.stopped, "seconds": self.seconds,
             "calls": self.calls, "seed": self.seed, "scale": self.scale, "notes": self.notes,
-            "numpy": isinstance(self.x, np.ndarray),
+            "numpy": isinstance(self.x, np.ndarray), "chains": self.chains,
         }  # fmt: skip
         plain, metadata = pack(tensors, header)
         save_file(plain, str(path), metadata)
@@ -79,7 +114,7 @@ class Result:
             x, samples = tensors["x"], tensors.get("samples")
             if head["numpy"]:
                 x, samples = x.numpy(), None if samples is None else samples.numpy()
-            fields = {k: head[k] for k in ("steps", "stopped", "seconds", "calls", "seed", "scale", "notes")}
+            fields = {k: head[k] for k in ("steps", "stopped", "seconds", "calls", "seed", "scale", "notes", "chains")}
             parts = {kind: (config, stored) for kind, config in head["spec"].items()}
             return cls(x=x, samples=samples, info=info, finite=tensors["finite"], parts=parts, **fields)
         except KeyError as error:
@@ -96,6 +131,19 @@ class Result:
             parts = {name: spec.rebuild(group, c, tensors) for name, c in config.items()}
             return Priors(x=parts.pop("x"), theta=parts)
         return None if config is None else spec.rebuild(group, config, tensors)
+
+
+def gathered(
+    x: torch.Tensor, draws: list[torch.Tensor], finite: torch.Tensor, chains: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(mean, samples, finite) as ``Result`` has them, of draws (B·chains, …) with the chains of a sample in a row."""
+    series = torch.stack(draws or [x])  # (K, B·C, …); nothing was drawn yet where a run was interrupted
+    series = torch.where(linalg.expand(finite, x), series, torch.nan)
+    samples = series.unflatten(1, (-1, chains)).movedim(2, 0).flatten(0, 1)
+    alive = finite.unflatten(0, (-1, chains))
+    last = x.unflatten(0, (-1, chains))[:, 0]
+    mean = torch.where(linalg.expand(alive.any(1), last), uncertainty.mean(samples), last)
+    return mean, samples, finite if chains == 1 else alive
 
 
 def stacked(infos: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

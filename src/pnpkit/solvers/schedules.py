@@ -4,11 +4,14 @@ from typing import Any
 
 import torch
 
+from pnpkit.operators.base import LinearOperator
 from pnpkit.priors.base import Denoiser
 from pnpkit.problem import Problem
 from pnpkit.solvers.steps import on_x
 
 WIDEST = 49 / 255  # of the images' range: where DPIR starts
+NOISIEST = 50.0  # of the images' range: where nothing of an image is left
+CLEANEST = 2e-3  # of the images' range: what is then left of the noise is not seen
 
 
 def log_spaced(first: torch.Tensor, last: torch.Tensor, n: int) -> torch.Tensor:
@@ -39,6 +42,34 @@ def given_or_noise(problem: Problem, prior: Any, sigma: float | None) -> torch.T
     return fitted(prior, level if sigma is None else torch.full_like(level, sigma))
 
 
+def width(prior: Any, x: torch.Tensor) -> torch.Tensor:
+    """The denoiser's value range, where it has one; else max |x|, (B,)."""
+    domain = getattr(on_x(prior), "domain", None)
+    if domain is not None and domain.value_range is not None:
+        return x.real.new_full((x.shape[0],), domain.value_range[1] - domain.value_range[0])
+    return x.abs().flatten(1).amax(1)
+
+
+def diffusion_levels(
+    prior: Any, x: torch.Tensor, n: int, first: float | None, last: float | None, rho: float = 7.0
+) -> torch.Tensor:
+    """(n + 1, B): n noise levels from ``first`` to ``last``, equally spaced in sigma^(1/rho), then 0 (EDM, eq. 5).
+
+    None: 50 and 0.002 times the denoiser's value range, else of max |x|. Fitted into the denoiser's range.
+    """
+    size = width(prior, x)
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    high = fitted(prior, NOISIEST * size if first is None else torch.full_like(size, first))
+    low = torch.minimum(fitted(prior, CLEANEST * size if last is None else torch.full_like(size, last)), high)
+    return torch.cat([fitted(prior, spaced(high, low, n, rho)), torch.zeros_like(size)[None]])
+
+
+def spaced(first: torch.Tensor, last: torch.Tensor, n: int, rho: float) -> torch.Tensor:
+    """(n, B): n values from first to last, (B,) each, equally spaced in their 1/rho-th power."""
+    ramp = torch.linspace(0, 1, n, dtype=first.dtype, device=first.device)[:, None]
+    return (first ** (1 / rho) + ramp * (last ** (1 / rho) - first ** (1 / rho))) ** rho
+
+
 def given_or_widest(prior: Any, sigma: float | None, x: torch.Tensor) -> torch.Tensor:
     """``sigma`` for every sample, else 49/255 of the denoiser's value range, else of max |x|; fitted, (B,)."""
     domain = getattr(on_x(prior), "domain", None)
@@ -47,3 +78,29 @@ def given_or_widest(prior: Any, sigma: float | None, x: torch.Tensor) -> torch.T
     if sigma is None:
         return fitted(prior, WIDEST * x.abs().flatten(1).amax(1))
     return fitted(prior, x.real.new_full((x.shape[0],), sigma))
+
+
+def couplings(
+    problem: Problem,
+    prior: Any,
+    x: torch.Tensor,
+    n: int,
+    burn_in: int,
+    first: float | None,
+    last: float | None,
+    decay: float | None,
+) -> torch.Tensor:
+    """(n, B): falling ρ of a split Gibbs sampler, constant after ``burn_in`` (``PnPDM``)."""
+    size = width(prior, x)
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    if last is not None:
+        low = torch.full_like(size, last)
+    elif isinstance(problem.operator, LinearOperator) and problem.likelihood.name == "gaussian":
+        low = 0.25 * noise_level(problem)
+    else:
+        low = 0.01 * size
+    high = torch.maximum(2 * size if first is None else torch.full_like(size, first), low)
+    k = torch.arange(n, dtype=size.dtype, device=size.device)[:, None]
+    if decay is not None:
+        return torch.maximum(high * decay**k, low)
+    return high * (low / high) ** (k / max(1, min(burn_in, n - 1))).clamp(max=1.0)

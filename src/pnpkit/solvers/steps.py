@@ -62,6 +62,38 @@ def _given(part: Any, sigma: Any) -> Any:
     return sigma
 
 
+# --- gradients of the data term, for images that may leave its domain ---
+
+
+def data_gradient(problem: Problem, x: torch.Tensor) -> torch.Tensor:
+    """∇nll(x), (B, *in_shape), with rates next to zero raised (``Likelihood.admitted``)."""
+    z = problem.likelihood.admitted(problem.operator(x), problem.y)
+    return problem.operator.vjp(x, problem.likelihood.grad(z, problem.y))
+
+
+def curvature(problem: Problem, x: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """⟨d, H d⟩/⟨d, d⟩ with the Gauss–Newton Hessian H = JᴴWJ of nll at x and W estimated from y, (B,).
+
+    J d is A d for linear operators, else a difference of a hundredth of x; 0 for d = 0.
+    """
+    square = inner(direction, direction)
+    if isinstance(problem.operator, LinearOperator):
+        image, factor = problem.operator(direction), 1.0
+    else:
+        factor = 0.01 * (norm(x) / square.sqrt().clamp_min(torch.finfo(square.dtype).tiny))
+        image = problem.operator(x + expand(factor, x) * direction) - problem.operator(x)
+    steep = (problem.likelihood.weights(problem.y) * image.abs().square()).flatten(1).sum(1) / factor**2
+    return torch.where(square > 0, steep / torch.where(square > 0, square, 1), 0)
+
+
+def denoised_with_vjp(
+    prior: Any, x: torch.Tensor, sigma: torch.Tensor
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """D(x, sigma), and v -> Jᴴv with its Jacobian; works with gradients switched off."""
+    clean, back = torch.func.vjp(lambda z: on_x(prior).denoise(z, sigma), x)  # type: ignore[assignment]
+    return clean, lambda v: back(v)[0]
+
+
 # --- forward-backward steps ---
 
 Finish = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (x − γ∇nll, γ) -> x+

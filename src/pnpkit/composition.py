@@ -75,6 +75,8 @@ class Reconstructor:
             result,
             x=give(result.x),
             samples=None if result.samples is None else give(result.samples, axis=1),
+            theta=None if result.theta is None else give(result.theta, units=False),
+            theta_samples=None if result.theta is None else give(result.theta_samples, axis=1, units=False),
             parts=result.parts | {"likelihood": self.likelihood},
             scale=c,
             notes=[*self.notes, *notes, *([why] if why else [])],
@@ -122,8 +124,8 @@ class _Back:
     def __init__(self, c: float, single: bool, numpy: bool):
         self.c, self.single, self.numpy = c, single, numpy
 
-    def __call__(self, x: torch.Tensor, axis: int = 0) -> Any:
-        x = x / self.c if self.c != 1.0 else x
+    def __call__(self, x: torch.Tensor, axis: int = 0, units: bool = True) -> Any:
+        x = x / self.c if units and self.c != 1.0 else x
         x = x.select(axis, 0) if self.single else x
         return x.detach().cpu().numpy() if self.numpy else x
 

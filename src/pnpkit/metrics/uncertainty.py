@@ -32,24 +32,29 @@ def quantile(samples: torch.Tensor, q: float) -> torch.Tensor:
     return samples.nanquantile(q, dim=0)
 
 
-def coverage(samples: torch.Tensor, ref: torch.Tensor, level: float = 0.9) -> torch.Tensor:
-    """Share of the pixels of ref (B, …) inside the central credible interval of samples (S, B, …), (B,).
+def interval(samples: torch.Tensor, level: float = 0.9) -> tuple[torch.Tensor, torch.Tensor]:
+    """(low, high): the central credible interval of ``level`` of samples (S, …), each (…); real samples.
 
-    ``level`` when the samples are of the posterior and S is large. For few samples the interval is that between order
-    statistics (j, S + 1 − j) with j = (1 − level)/2·(S + 1), interpolated, whose coverage is ``level`` for any S; S
-    must be at least 2/(1 − level) − 1.
+    Between the order statistics number j and S + 1 − j, j = (1 − level)/2·(S + 1), interpolated: another draw of the
+    same distribution lies in it with probability ``level`` for any S. S must be at least 2/(1 − level) − 1.
+    """
+    n = samples.shape[0]
+    if not 0 < level < 1 or n + 1 < 2 / (1 - level) - 1e-9:
+        raise SpecError(f"interval: level lies in (0, 1) and needs 2/(1 − level) − 1 samples, given {level} and {n}.")
+    tail = max(0.0, ((1 - level) / 2 * (n + 1) - 1) / (n - 1))  # the k-th of n, from 1, is the (k − 1)/(n − 1) quantile
+    return quantile(samples, tail), quantile(samples, 1 - tail)
+
+
+def coverage(samples: torch.Tensor, ref: torch.Tensor, level: float = 0.9) -> torch.Tensor:
+    """Share of the pixels of ref (B, …) inside ``interval(samples, level)`` of samples (S, B, …), (B,).
+
+    About ``level`` where ref is one more draw of what the samples are drawn from.
     """
     if samples.shape[1:] != ref.shape:
         raise ShapeError(f"coverage: samples are (S, *ref.shape), given {tuple(samples.shape)} and {tuple(ref.shape)}.")
     if samples.is_complex():
         samples, ref = torch.view_as_real(samples), torch.view_as_real(ref)
-    n = samples.shape[0]
-    if not 0 < level < 1 or n + 1 < 2 / (1 - level) - 1e-9:
-        raise SpecError(f"coverage: level lies in (0, 1) and needs 2/(1 − level) − 1 samples, given {level} and {n}.")
-    # nanquantile puts the k-th of n order statistics (from 1) at (k − 1)/(n − 1).
-    tail = ((1 - level) / 2 * (n + 1) - 1) / (n - 1)
-    tail = min(max(tail, 0.0), 1.0)
-    low, high = quantile(samples, tail), quantile(samples, 1 - tail)
+    low, high = interval(samples, level)
     return ((low <= ref) & (ref <= high)).to(torch.float32).flatten(1).mean(1)
 
 

@@ -267,6 +267,10 @@ class Operator(nn.Module, Component):
         self._check(x, self.in_shape, self.in_dtype, "x")
         return (LinearInTheta if name in self.linear_in else InTheta)(operator=self, parameter=name, x=x)
 
+    def _normal_in(self, name: str, x: torch.Tensor) -> torch.Tensor | None:
+        """MᴴM, (B, n, n), of the linear map M: theta -> A(x; theta) where it is cheap to form; else None."""
+        return None
+
     def rows(self, idx: torch.Tensor) -> "Operator":
         """The measurements ``idx`` along ``row_axis`` only (few views, ordered subsets)."""
         from pnpkit.operators.algebra import Rows

@@ -11,6 +11,8 @@ from pnpkit.operators.gram import Gram
 from pnpkit.operators.periodic import otf
 from pnpkit.types import Scalar, Shape
 
+LARGEST = 33 * 33  # pixels of a kernel whose normal matrix is formed
+
 
 def check_kernel(who: str, kernel: torch.Tensor, shape: Shape) -> None:
     """A kernel is real, (1 or C, h, w) or one of those per sample, and fits into the image."""
@@ -86,6 +88,20 @@ class Blur(LinearOperator):
         t = expand(tau, z)
         data = self._fft(y) * (t * self._spectrum("conj"))
         return self._image((self._fft(z) + data) / (1 + t * self._spectrum("abs2")))
+
+    def _normal_in(self, name: str, x: torch.Tensor) -> torch.Tensor | None:
+        """Autocorrelations of x, summed over its channels, at the lags between the pixels of the kernel.
+
+        Exact on the support: cropping the solution of the whole image's system is not (Blind-PnPDM's note, §1.2).
+        """
+        h, w = self.kernel.shape[-2:]
+        if self.complex or (self.kernel.shape[-3] != 1 and x.shape[1] != 1) or h * w > LARGEST:
+            return None
+        spectrum = torch.fft.rfft2(x.double())
+        lags = torch.fft.irfft2((spectrum * spectrum.conj()).sum(1), s=self.shape[1:])  # (B, H, W), even in the lag
+        at = torch.cartesian_prod(torch.arange(h, device=x.device), torch.arange(w, device=x.device))
+        away = (at[:, None] - at[None]) % torch.tensor(self.shape[1:], device=x.device)
+        return lags[:, away[..., 0], away[..., 1]]
 
     @classmethod
     def example(cls) -> Self:

@@ -5,8 +5,11 @@ from typing import Self
 import torch
 
 from pnpkit.errors import ShapeError, SpecError
+from pnpkit.linalg import expand
 from pnpkit.operators.base import LinearOperator, Operator
-from pnpkit.types import Shape
+from pnpkit.types import Scalar, Shape
+
+SMALL = 64  # parameters up to which the normal matrix is formed column by column
 
 
 def _event(operator: Operator, parameter: str, x: torch.Tensor) -> tuple[Shape, bool]:
@@ -59,6 +62,32 @@ class LinearInTheta(LinearOperator):
         self.operator, self.parameter = operator, parameter
 
     _forward = InTheta._forward
+
+    def _prox_l2(self, z: torch.Tensor, y: torch.Tensor, tau: Scalar) -> torch.Tensor:
+        """By Cholesky where the normal matrix is known or small, else by CG."""
+        normal = self.derived("normal_matrix", self._normal_matrix)
+        if normal is None:
+            return super()._prox_l2(z, y, tau)
+        wide = torch.complex128 if z.is_complex() else torch.float64  # conditions of 1e7 are usual: blurred images
+        b = (z + expand(tau, z) * self._adjoint(y)).flatten(1).to(wide)
+        system = expand(torch.as_tensor(tau, device=b.device), normal) * normal.to(wide)
+        factor, failed = torch.linalg.cholesky_ex(system + torch.eye(b.shape[1], dtype=wide, device=b.device))
+        factor = torch.where(
+            expand(failed, factor) == 0, factor, torch.nan
+        )  # an image that is not finite: others go on
+        return torch.cholesky_solve(b[..., None], factor)[..., 0].to(z.dtype).reshape(z.shape)
+
+    def _normal_matrix(self) -> torch.Tensor | None:
+        if (known := self.operator._normal_in(self.parameter, self.x)) is not None:
+            return known
+        n, batch = torch.Size(self.in_shape).numel(), self.x.shape[0]
+        if n > SMALL:
+            return None
+        units = torch.eye(n, dtype=self.in_dtype, device=self.x.device).reshape(n, 1, *self.in_shape)
+        columns = [self._forward(unit.expand(batch, *self.in_shape)).flatten(1) for unit in units]
+        matrix = torch.stack(columns, -1)  # (B, m, n)
+        normal = matrix.mH @ matrix
+        return normal if self._complex[0] else normal.real if normal.is_complex() else normal
 
     @classmethod
     def example(cls) -> Self:

@@ -34,7 +34,7 @@ class GaussianMixture(Denoiser):
     def __init__(self, means: torch.Tensor, covariances: torch.Tensor, weights: torch.Tensor | None = None):
         super().__init__()
         k, n = means.shape[0], means[0].numel()
-        if means.ndim < 3 or covariances.shape != (k, n, n) or means.is_complex():
+        if means.ndim < 2 or covariances.shape != (k, n, n) or means.is_complex():
             raise ShapeError(
                 f"GaussianMixture: means are real (K, *shape) and covariances (K, n, n); given {tuple(means.shape)} "
                 f"and {tuple(covariances.shape)}, expected ({k}, {n}, {n})."

@@ -63,6 +63,10 @@ class Solver(Component):
         """Whether x after step k is a draw to keep: the last one, where a chain does not say more."""
         return k == self.n_steps - 1
 
+    def energy(self, problem: Problem, prior: Any, state: Any, rng: torch.Generator) -> torch.Tensor | None:
+        """How improbable the last state of each chain is, (B,); where given, ``Result.x`` is of the best chain."""
+        return None
+
     @classmethod
     def example(cls) -> Self:
         """A short run for the conformance suite."""
@@ -227,7 +231,7 @@ def solve(
                     info["objective"] = _objective(problem, prior, step.x)
                 infos.append(info)
                 if solver.samples and solver.keeps(step.k):
-                    kept.append(step.x)
+                    kept.append(unknowns(step))
                 last, mark = step, (step, rng.get_state(), len(infos), len(kept)) if saved else None
                 if saved and (step.k + 1) % every == 0:
                     saved.write(step, rng.get_state(), infos, kept)
@@ -241,13 +245,14 @@ def solve(
             interrupted = True
     assert last is not None  # n_steps ≥ 1, or a finished run was resumed
     stopped = "interrupted" if interrupted else "tol" if last.done else "n_steps"
-    x, samples, finite = gathered(last.x, kept, last.finite, chains) if solver.samples else (last.x, None, last.finite)
+    found: dict[str, Any] = {"x": last.x, "finite": last.finite}
+    if solver.samples:
+        energy = solver.energy(problem, prior, last.state, rng)
+        found = gathered(kept or [unknowns(last)], unknowns(last), last.finite, chains, energy)
     return Result(
-        x=x,
-        samples=samples,
+        **found,
         chains=chains,
         info={name: v if chains == 1 else v.unflatten(1, (-1, chains)) for name, v in stacked(infos).items()},
-        finite=finite,
         steps=last.k + 1,
         stopped=stopped,
         seconds=time.perf_counter() - began,
@@ -265,6 +270,11 @@ def _side_by_side(problem: Problem, solver: Solver, chains: int) -> Problem:
             + ("needs at least one." if solver.samples else "does not sample; every chain would give the same.")
         )
     return problem if chains == 1 else problem.repeat(chains)
+
+
+def unknowns(step: Step) -> dict[str, torch.Tensor]:
+    """What a draw consists of: the image, and the operator's parameter where the state has one."""
+    return {"x": step.x} | ({"theta": step.state.theta} if hasattr(step.state, "theta") else {})
 
 
 def _repeated(x0: torch.Tensor | None, chains: int) -> torch.Tensor | None:

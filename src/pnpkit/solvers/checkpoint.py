@@ -34,7 +34,7 @@ class Checkpoint:
             settings.pop("n_steps", None)
         self.run = spec.json_digest([spec.encode(part)[0] for part in run] + [settings, seed, FORMAT])
 
-    def write(self, step: Step, random: torch.Tensor, infos: list[Info], draws: list[torch.Tensor]) -> None:
+    def write(self, step: Step, random: torch.Tensor, infos: list[Info], draws: list[dict[str, torch.Tensor]]) -> None:
         """Replace the file in one go: a kill leaves the old one or the new one.
 
         random : state of the generator after ``step``. infos, draws : what all steps so far have
@@ -43,7 +43,7 @@ class Checkpoint:
         from safetensors.torch import save_file
 
         tensors = {f"info.{name}": values for name, values in stacked(infos).items()} | {"random": random}
-        tensors |= {f"draws.{i}": x for i, x in enumerate(draws)}
+        tensors |= {f"draws.{i}.{name}": value for i, draw in enumerate(draws) for name, value in draw.items()}
         kept = step._replace(info={}, x=None if step.x is step.state.x else step.x)  # type: ignore[arg-type]
         skeleton = _flatten(tuple(kept), "step", tensors)
         partial = self.path.with_suffix(self.path.suffix + ".partial")
@@ -53,7 +53,9 @@ class Checkpoint:
         save_file(plain, str(partial), metadata)
         os.replace(partial, self.path)
 
-    def load(self, rng: torch.Generator, init: Callable[[], Any]) -> tuple[Step | None, list[Info], list[torch.Tensor]]:
+    def load(
+        self, rng: torch.Generator, init: Callable[[], Any]
+    ) -> tuple[Step | None, list[Info], list[dict[str, torch.Tensor]]]:
         """The last step of an earlier part of this run, what was recorded and drawn; (None, [], []) without a file.
 
         Sets ``rng`` to where that part left it. init : makes a state, for its types only.
@@ -73,7 +75,11 @@ class Checkpoint:
         step = step._replace(state=state, x=state.x if step.x is None else step.x)
         names = [n for n in tensors if n.startswith("info.")]
         infos = [{n.removeprefix("info."): tensors[n][k] for n in names} for k in range(header["recorded"])]
-        return step, infos, [tensors[f"draws.{i}"].to(rng.device) for i in range(header["draws"])]
+        draws: list[dict[str, torch.Tensor]] = [{} for _ in range(header["draws"])]
+        for key in (k for k in tensors if k.startswith("draws.")):
+            _, i, name = key.split(".")
+            draws[int(i)][name] = tensors[key].to(rng.device)
+        return step, infos, draws
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:

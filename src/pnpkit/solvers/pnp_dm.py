@@ -29,7 +29,8 @@ class PnPDM(Solver):
 
     Wu et al. 2024 (arXiv 2405.18782), algorithm 1. The second draw is the reverse diffusion of the prior from z at
     noise level ρ; the first is exact for linear operators with Gaussian noise, Langevin steps elsewhere. As ρ → 0 the
-    draws become those of the posterior, with an error of order ρ² in the covariance.
+    draws become those of the posterior, with an error of order ρ² in the covariance. Modes keep the weights that they
+    have at the coupling at which chains stop moving between them, where the data count for less.
 
     burn_in : steps before draws are kept; every ``thin``-th after it is (``result.samples``).
     rho_start, rho_end : couplings, in units of x. None: twice the value range of the images (published: five times),

@@ -15,6 +15,7 @@ from pnpkit.metrics import uncertainty
 from pnpkit.priors.base import Priors
 
 FORMAT = 2
+OPTIONAL = ("samples", "theta", "theta_samples", "energy")
 
 
 @dataclass
@@ -22,9 +23,11 @@ class Result:
     """A reconstruction and everything needed to judge and repeat it.
 
     x : (B, *in_shape), or one image, tensor or NumPy array, as the measurement was given; of samplers the mean of
-        ``samples``.
+        ``samples``, or of those of the chain with the least energy.
     samples : (S, B, *in_shape) for samplers, else None: S = chains · draws kept of each, those of one chain in a row.
     chains : how many chains ran on every measurement.
+    theta, theta_samples : of blind solvers the operator's parameter, as x and samples are the image.
+    energy : (B, chains) of solvers that choose among chains (``Solver.energy``).
     info : per-step values, {name: (steps, B)}; (steps, B, chains) with more than one.
     finite : (B,), or (B, chains): False for what diverged. Its x is the last finite iterate; its samples are NaN, and
         left out of ``x``, ``std`` and the rest.
@@ -46,6 +49,9 @@ class Result:
     parts: dict[str, Any]
     samples: Any = None
     chains: int = 1
+    theta: Any = None
+    theta_samples: Any = None
+    energy: torch.Tensor | None = None
     scale: float = 1.0
     notes: list[str] = field(default_factory=list)
 
@@ -61,8 +67,9 @@ class Result:
         return self._over_samples(lambda s: uncertainty.quantile(s, q))
 
     def interval(self, level: float = 0.9) -> tuple[Any, Any]:
-        """The central credible interval of ``level`` at every pixel: (low, high), each like x; real images."""
-        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
+        """The central credible interval at every pixel: (low, high), each like x (``metrics.uncertainty.interval``)."""
+        low, high = (self._over_samples(lambda s, i=i: uncertainty.interval(s, level)[i]) for i in (0, 1))
+        return low, high
 
     def ess(self) -> Any:
         """Effective number of independent samples at every pixel, like x, real; needs 4 draws of a chain or more."""
@@ -90,8 +97,9 @@ class Result:
         if not Path(path).absolute().parent.is_dir():
             raise DataError(f"The folder {Path(path).absolute().parent} does not exist; make it first.")
         tensors = {f"info.{k}": v for k, v in self.info.items()} | {"x": _tensor(self.x), "finite": self.finite}
-        if self.samples is not None:
-            tensors["samples"] = _tensor(self.samples)
+        for name in OPTIONAL:
+            if (value := getattr(self, name)) is not None:
+                tensors[name] = _tensor(value)
         for part in self.parts.values():
             tensors |= {f"spec.{k}": v for k, v in _encode_part(part)[1].items()}
         header = {
@@ -111,12 +119,12 @@ class Result:
                 raise DataError(f"{path} has result format {head['format']}, this version reads {FORMAT}.")
             stored = {k[5:]: v for k, v in tensors.items() if k.startswith("spec.")}
             info = {k[5:]: v for k, v in tensors.items() if k.startswith("info.")}
-            x, samples = tensors["x"], tensors.get("samples")
+            arrays = {name: tensors[name] for name in ("x", *OPTIONAL) if name in tensors}
             if head["numpy"]:
-                x, samples = x.numpy(), None if samples is None else samples.numpy()
+                arrays = {name: value if name == "energy" else value.numpy() for name, value in arrays.items()}
             fields = {k: head[k] for k in ("steps", "stopped", "seconds", "calls", "seed", "scale", "notes", "chains")}
             parts = {kind: (config, stored) for kind, config in head["spec"].items()}
-            return cls(x=x, samples=samples, info=info, finite=tensors["finite"], parts=parts, **fields)
+            return cls(**arrays, info=info, finite=tensors["finite"], parts=parts, **fields)
         except KeyError as error:
             raise DataError(f"{path} is not a pnpkit result: {error} is missing.") from error
 
@@ -134,16 +142,29 @@ class Result:
 
 
 def gathered(
-    x: torch.Tensor, draws: list[torch.Tensor], finite: torch.Tensor, chains: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(mean, samples, finite) as ``Result`` has them, of draws (B·chains, …) with the chains of a sample in a row."""
-    series = torch.stack(draws or [x])  # (K, B·C, …); nothing was drawn yet where a run was interrupted
-    series = torch.where(linalg.expand(finite, x), series, torch.nan)
-    samples = series.unflatten(1, (-1, chains)).movedim(2, 0).flatten(0, 1)
+    draws: list[dict[str, torch.Tensor]],
+    last: dict[str, torch.Tensor],
+    finite: torch.Tensor,
+    chains: int,
+    energy: torch.Tensor | None,
+) -> dict[str, Any]:
+    """Fields of ``Result`` from draws {"x": (B·chains, …), "theta": …} with the chains of a sample in a row."""
     alive = finite.unflatten(0, (-1, chains))
-    last = x.unflatten(0, (-1, chains))[:, 0]
-    mean = torch.where(linalg.expand(alive.any(1), last), uncertainty.mean(samples), last)
-    return mean, samples, finite if chains == 1 else alive
+    found: dict[str, Any] = {"finite": finite if chains == 1 else alive}
+    best = None
+    if energy is not None:
+        energy = torch.where(alive, energy.unflatten(0, (-1, chains)), torch.inf)
+        found["energy"], best = energy, energy.argmin(1)
+    for name, end in last.items():
+        series = torch.stack([torch.where(linalg.expand(finite, end), d[name], torch.nan) for d in draws])
+        series = series.unflatten(1, (-1, chains)).movedim(2, 0)  # (C, K, B, …)
+        samples = series.flatten(0, 1)
+        if best is not None:
+            series = series[best, :, torch.arange(len(best), device=best.device)].movedim(1, 0)[None]
+        ends = end.unflatten(0, (-1, chains))[:, 0]
+        mean = torch.where(linalg.expand(alive.any(1), ends), uncertainty.mean(series.flatten(0, 1)), ends)
+        found |= {"x": mean, "samples": samples} if name == "x" else {name: mean, f"{name}_samples": samples}
+    return found
 
 
 def stacked(infos: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from pnpkit.likelihoods import randn_like
+from pnpkit.linalg import expand, inner
 from pnpkit.operators.base import LinearOperator
 from pnpkit.priors.base import Denoiser
 from pnpkit.problem import Problem
@@ -92,15 +94,49 @@ def couplings(
 ) -> torch.Tensor:
     """(n, B): falling ρ of a split Gibbs sampler, constant after ``burn_in`` (``PnPDM``)."""
     size = width(prior, x)
-    size = torch.where(size > 0, size, torch.ones_like(size))
-    if last is not None:
-        low = torch.full_like(size, last)
-    elif isinstance(problem.operator, LinearOperator) and problem.likelihood.name == "gaussian":
+    if isinstance(problem.operator, LinearOperator) and problem.likelihood.name == "gaussian":
         low = 0.25 * noise_level(problem)
     else:
         low = 0.01 * size
-    high = torch.maximum(2 * size if first is None else torch.full_like(size, first), low)
-    k = torch.arange(n, dtype=size.dtype, device=size.device)[:, None]
+    return falling(n, burn_in, first, last, decay, (2 * size, low))
+
+
+def falling(
+    n: int,
+    burn_in: int,
+    first: float | None,
+    last: float | None,
+    decay: float | None,
+    default: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """(n, B): from first to last, each (B,) of ``default`` where None; equal ratios up to burn_in, or by ``decay``."""
+    low = default[1] if last is None else torch.full_like(default[1], last)
+    low = torch.where(low > 0, low, torch.ones_like(low))
+    high = torch.maximum(default[0] if first is None else torch.full_like(low, first), low)
+    k = torch.arange(n, dtype=low.dtype, device=low.device)[:, None]
     if decay is not None:
         return torch.maximum(high * decay**k, low)
     return high * (low / high) ** (k / max(1, min(burn_in, n - 1))).clamp(max=1.0)
+
+
+def prior_energy(
+    prior: Any, x: torch.Tensor, lowest: torch.Tensor, rng: torch.Generator, n: int = 12, repeats: int = 2
+) -> torch.Tensor:
+    """−log p(x) of a denoiser's prior up to a constant, (B,), on the scales above ``lowest`` (B,).
+
+    −log p(x) = const + ½·∫ E‖x − D(x + n/√γ, 1/√γ)‖² dγ (Kong et al. 2023, arXiv 2302.03792, eq. 8, by I-MMSE), the
+    integral by ``n`` levels, equally spaced in their logarithm up to the range of x, and ``repeats`` noises; the same
+    for all samples of a batch, so that differences between them are less noisy.
+    """
+    part = on_x(prior)
+    high = torch.maximum(fitted(part, width(part, x)), 2 * lowest)
+    levels = [fitted(part, s) for s in log_spaced(high, lowest, n)]
+    precision = torch.stack(levels) ** -2
+    edges = torch.cat([precision[:1] * 0, (precision[1:] * precision[:-1]).sqrt(), precision[-1:]])
+    total = torch.zeros_like(high)
+    for level, step in zip(levels, edges.diff(dim=0), strict=True):
+        for _ in range(repeats):
+            noise = randn_like(x[:1], rng).expand_as(x)
+            away = x - part.denoise(x + expand(level, x) * noise, level)
+            total = total + 0.5 / repeats * step * inner(away, away)
+    return total

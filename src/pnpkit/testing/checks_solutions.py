@@ -6,6 +6,7 @@ import torch
 
 from pnpkit.likelihoods import Gaussian, Poisson
 from pnpkit.linalg import inner
+from pnpkit.metrics import uncertainty
 from pnpkit.operators.base import LinearOperator
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
@@ -142,9 +143,25 @@ def check_posterior_moments(solver: Solver) -> None:
     white = torch.cov(((x - mean) @ root).T)
     gap = float(torch.linalg.matrix_norm(white - torch.eye(len(white), dtype=white.dtype), ord=2))
     limit = 3 * (len(white) / n) ** 0.5
+    low, high = uncertainty.interval(x, 0.9)
+    spread = torch.distributions.Normal(mean, covariance.diagonal().sqrt())
+    inside = float((spread.cdf(high) - spread.cdf(low)).mean())
+    expect(0.88 <= inside <= 0.92, f"intervals of 90 % hold {100 * inside:.1f} % of the posterior")
     expect(
         gap <= limit, f"whitened sample covariance differs from the identity by {gap:.3f}, expected at most {limit:.3f}"
     )
+
+
+@check("solvers", Solver)
+def check_samples_follow_the_data(solver: Solver) -> None:
+    """The mean of samplers' draws goes with the exact posterior mean (correlation ≥ 0.9), 500 chains, defaults."""
+    if not solver.samples:
+        raise Skip("does not claim to sample")
+    case = case_for(solver, torch.float64, n=1)
+    mean, _ = _posterior(case)
+    found = as_real(run_case(solver, case, seed=8, chains=500).x)[0]
+    correlation = float(torch.corrcoef(torch.stack([found, mean]))[0, 1])
+    expect(correlation >= 0.9, f"the mean of the draws has correlation {correlation:.3f} with the posterior mean")
 
 
 def _posterior(case: Case) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,73 @@
+"""BlindDPS: two guided diffusions, one of the image and one of the operator's parameter."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from pydantic import PositiveFloat
+
+from pnpkit.likelihoods import randn_like
+from pnpkit.linalg import expand
+from pnpkit.problem import Problem
+from pnpkit.solvers.blind_pnp_dm import parameter_name, present
+from pnpkit.solvers.diffusion import DiffusionSampler, DiffusionState, extrapolated, moved, variance_at
+from pnpkit.solvers.schedules import diffusion_levels, width
+from pnpkit.solvers.steps import curvature, data_gradient, denoised_with_vjp
+
+
+class BlindDPSState(NamedTuple):
+    x: torch.Tensor  # estimate of the image; after the last step the sample
+    theta: torch.Tensor  # and of the parameter
+    image: DiffusionState
+    parameter: DiffusionState
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlindDPS(DiffusionSampler):
+    """Both unknowns are denoised in step, each pulled by the data gradient at both estimates.
+
+    Chung et al. 2023 (arXiv 2211.10656), algorithm 1: a diffusion prior on the parameter beside that on the image, the
+    gradient of the data term taken through both denoisers. As in ``dps`` the steps are in posterior units (a
+    reconstruction): ∇nll is divided by 1 + r²·κ + r_θ²·κ_θ, the uncertainty of both estimates in the data.
+
+    parameter : name of the theta; None where the operator has only one.
+    weight : of the guidance; 1 is the posterior's.
+    """
+
+    n_steps: int = 200
+    parameter: str | None = None
+    weight: PositiveFloat = 1.0
+
+    needs = {"prior": ("denoise",), "prior.theta": ("denoise",)}
+
+    def init(self, problem, prior, rng, x0=None):
+        image = super().init(problem, prior, rng, x0)
+        theta = present(problem, parameter_name(self.parameter, problem))
+        levels = diffusion_levels(prior["theta"], theta, self.n_steps, None, None)
+        noisy = expand(levels[0], theta) * randn_like(theta, rng)
+        scale = width(prior["theta"], theta)
+        parameter = DiffusionState(theta, noisy, levels, scale, (scale / 4) ** -2)
+        return BlindDPSState(image.x, theta, image, parameter)
+
+    def step(self, problem, prior, state, k, rng):
+        name = parameter_name(self.parameter, problem)
+        sides = (state.image, state.parameter)
+        x, back_x = denoised_with_vjp(prior["x"], state.image.noisy, state.image.levels[k])
+        theta, back_theta = denoised_with_vjp(prior["theta"], state.parameter.noisy, state.parameter.levels[k])
+        in_x = problem.at(**{name: theta})
+        in_theta = Problem(problem.operator.in_theta(name, x), problem.likelihood, problem.y)
+        slopes = data_gradient(in_x, x), data_gradient(in_theta, theta)
+        spread = [variance_at(s.levels[k], s.precision) for s in sides]
+        leak = spread[0] * curvature(in_x, x, slopes[0]) + spread[1] * curvature(in_theta, theta, slopes[1])
+        new = []
+        for side, part, clean, back, slope in zip(
+            sides, (prior["x"], prior["theta"]), (x, theta), (back_x, back_theta), slopes, strict=True
+        ):
+            now, then = side.levels[k], side.levels[k + 1]
+            estimate = clean - expand(self.weight * now**2 / (1 + leak), clean) * back(slope)
+            ahead = estimate if k == 0 else extrapolated(estimate, side.x, side.levels[k - 1], now, then)
+            noisy = moved(side.noisy, ahead, now, then, self.eta, rng)
+            precision = self.remeasured(part, side, clean, k, rng)
+            done = noisy if k + 1 == self.n_steps else estimate
+            new.append(side._replace(x=done, noisy=noisy, precision=precision))
+        return BlindDPSState(new[0].x, new[1].x, *new), {"sigma": state.image.levels[k]}

@@ -1,0 +1,151 @@
+"""Blind-PnPDM: split Gibbs sampling of the image and of the operator's parameter, each with a prior of its own."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from pnpkit.errors import SpecError
+from pnpkit.likelihoods import Gaussian, randn_like
+from pnpkit.linalg import expand
+from pnpkit.priors.base import Priors
+from pnpkit.problem import Problem
+from pnpkit.solvers.base import Solver
+from pnpkit.solvers.diffusion import reverse_diffusion
+from pnpkit.solvers.langevin import conditional
+from pnpkit.solvers.pnp_dm import DEPTH
+from pnpkit.solvers.schedules import falling, fitted, prior_energy, width
+from pnpkit.solvers.steps import start
+
+
+class BlindState(NamedTuple):
+    x: torch.Tensor  # a draw of the image's prior step
+    theta: torch.Tensor  # a draw of the parameter's prior step
+    m: torch.Tensor  # and of its likelihood step
+    rho: torch.Tensor  # (n_steps, B) couplings of the image
+    rho_theta: torch.Tensor  # (n_steps, B) and of the parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlindPnPDM(Solver):
+    """Draws in turn θ given m, z given x and θ, x given z, m given x and θ; couplings ρ of x and z, ρ_θ of θ and m fall.
+
+    Li, Gan & Kamilov 2025 (arXiv 2505.22923); the order of the steps and what they condition on are those of PRISM
+    (arXiv 2509.16106, §2), as the paper's own could not be read: a reconstruction. ``order="gibbs"`` conditions z on m
+    and m on z, which is exact Gibbs sampling of the joint distribution of x, z, θ and m.
+
+    The parameter is any theta of the operator: its likelihood step is the problem of ``operator.in_theta``, exact where
+    the operator is linear in it, Langevin steps elsewhere. Run several chains (``chains=8``): from one start the
+    sampler often ends in a wrong mode. ``Result.x`` and ``Result.theta`` are of the chain with the least energy.
+
+    parameter : name of the theta; None where the operator has only one.
+    burn_in, thin, decay, prior_steps, inner_steps : as in ``pnp_dm``.
+    rho_start, rho_end : couplings of the image, in its units. None: a quarter and a twentieth of its value range: a
+        blind chain that starts wide or ends narrow is more often in a wrong mode.
+    rho_theta_start, rho_theta_end, decay_theta : of the parameter, in its units. None: twice, and a tenth of, the value
+        range of its prior.
+    """
+
+    n_steps: PositiveInt = 100
+    tol: NonNegativeFloat | None = None
+    parameter: str | None = None
+    order: Literal["collapsed", "plug_in", "gibbs"] = "collapsed"
+    burn_in: NonNegativeInt = 70
+    thin: PositiveInt = 3
+    rho_start: PositiveFloat | None = None
+    rho_end: PositiveFloat | None = None
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    rho_theta_start: PositiveFloat | None = None
+    rho_theta_end: PositiveFloat | None = None
+    decay_theta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    temper: PositiveFloat | None = None
+    prior_steps: PositiveInt = 8
+    inner_steps: PositiveInt = 50
+
+    needs = {"prior": ("denoise",), "prior.theta": ("denoise",)}
+    samples = True
+    scheduled = True
+
+    def init(self, problem: Problem, prior: Priors, rng: torch.Generator, x0: torch.Tensor | None = None) -> BlindState:
+        x = start(problem, x0, rng)
+        size = width(prior, x)
+        theta = present(problem, parameter_name(self.parameter, problem))
+        theta_size = width(prior["theta"], theta)
+        rho = falling(self.n_steps, self.burn_in, self.rho_start, self.rho_end, self.decay, (0.25 * size, 0.05 * size))
+        ends = (2 * theta_size, 0.1 * theta_size)
+        rho_theta = falling(
+            self.n_steps, self.burn_in, self.rho_theta_start, self.rho_theta_end, self.decay_theta, ends
+        )
+        m = expand(rho_theta[0], theta) * randn_like(theta, rng)
+        return BlindState(x, m, m, rho, rho_theta)
+
+    def step(self, problem: Problem, prior: Priors, state: BlindState, k: int, rng: torch.Generator):
+        rho, rho_theta, name = state.rho[k], state.rho_theta[k], parameter_name(self.parameter, problem)
+        problem = self.tempered(problem, k)
+        theta = self._drawn(prior["theta"], state.m, rho_theta, rng)
+        known = problem.at(**{name: theta if self.order != "gibbs" else state.m})
+        if self.order == "collapsed":
+            known = unsure(known, problem.operator.in_theta(name, state.x), theta, rho_theta, rng)
+        z = conditional(known, state.x, rho**2, self.inner_steps, rng)
+        x = self._drawn(prior["x"], z, rho, rng)
+        in_theta = problem.operator.in_theta(name, x if self.order != "gibbs" else z)
+        unknown = Problem(in_theta, problem.likelihood, problem.y)
+        if self.order == "collapsed":
+            unknown = unsure(unknown, known.operator, x, rho, rng)
+        m = conditional(unknown, theta, rho_theta**2, self.inner_steps, rng)
+        return BlindState(x, theta, m, state.rho, state.rho_theta), {"rho": rho, "rho_theta": rho_theta}
+
+    def _drawn(self, prior: Any, z: torch.Tensor, rho: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        level = fitted(prior, rho)
+        return reverse_diffusion(prior, z, level, fitted(prior, level / DEPTH), self.prior_steps, rng)
+
+    def energy(self, problem: Problem, prior: Priors, state: BlindState, rng: torch.Generator) -> torch.Tensor:
+        """nll plus the energies of both priors (``prior_energy``) down to the last couplings."""
+        value = problem.at(**{parameter_name(self.parameter, problem): state.theta}).nll(state.x)
+        value = value + prior_energy(prior["x"], state.x, state.rho[-1], rng)
+        return value + prior_energy(prior["theta"], state.theta, state.rho_theta[-1], rng)
+
+    def tempered(self, problem: Problem, k: int) -> Problem:
+        if self.temper is None or not isinstance(problem.likelihood, Gaussian):
+            return problem
+        factor = self.temper ** max(0.0, 1 - k / max(1, self.burn_in))
+        return Problem(problem.operator, Gaussian(sigma=problem.likelihood.sigma * factor), problem.y)
+
+    def keeps(self, k: int) -> bool:
+        last = self.n_steps - 1
+        return k == last or (k >= self.burn_in and (last - k) % self.thin == 0)
+
+    def scaled(self, c: float) -> Self:
+        """The couplings of the image are in units of x; those of the parameter are not."""
+        sizes = {n: v * c for n in ("rho_start", "rho_end") if (v := getattr(self, n)) is not None}
+        return replace(self, **sizes)
+
+
+def present(problem: Problem, name: str) -> torch.Tensor:
+    """The operator's own value of a parameter, one for every sample, (B, *event)."""
+    value = problem.operator._get(name)
+    rank = problem.operator.theta[name]
+    event = value.shape[value.ndim - rank :]
+    return value.expand(problem.batch, *event).clone()
+
+
+def unsure(problem: Problem, other, at: torch.Tensor, rho: torch.Tensor, rng: torch.Generator) -> Problem:
+    """``problem`` with the noise that a deviation rho·n of the other unknown from ``at`` puts into its data."""
+    if not isinstance(problem.likelihood, Gaussian) or problem.likelihood.per_element:
+        return problem
+    moved = other(at + expand(rho, at) * randn_like(at, rng)) - other(at)
+    leak = moved.abs().square().flatten(1).mean(1) / (2 if moved.is_complex() else 1)
+    sigma = (problem.likelihood.sigma**2 + leak).sqrt()
+    return Problem(problem.operator, Gaussian(sigma=sigma), problem.y)
+
+
+def parameter_name(given: str | None, problem: Problem) -> str:
+    """The parameter that is unknown: ``given``, or the operator's only one."""
+    known = list(problem.operator.theta)
+    if given is None and len(known) == 1:
+        return known[0]
+    if given not in known:
+        told = "it must be named" if given is None else f"given {given!r}"
+        raise SpecError(f"{type(problem.operator).__name__} has the parameters {known}; {told}: parameter=….")
+    return given

@@ -63,7 +63,8 @@ STUDIES = {
         "digit_samples",
     ),
     "tiny_photos": Study(
-        "tiny_photos", lambda: tiny_photos(0, 40), lambda: tiny_photos(40, 50), (32, 64, 128), (2e-3,) * 12 + (4e-4,) * 4,
+        "tiny_photos", lambda: tiny_photos(0, 40), lambda: tiny_photos(40, 50), (32, 64, 128),
+        (2e-3,) * 12 + (4e-4,) * 4,
         (("heun", 10), ("heun", 18), ("heun", 32), ("ddim", 40), ("ancestral", 100)),
         "tiny_photo_samples",
     ),

@@ -212,10 +212,11 @@ def main() -> None:
         "whole batch at once. One thread.",
         "deepinv's PiGDM and MomentMatching take 200 DDPM steps; DDRM and DPS 1000.",
     ]
-    write_report("sampler_truth", rows, "python benchmarks/sampler_truth.py", notes,
-    "Samplers against exact posteriors") notes = ["Problem: white, inpainting. The excess falls as the square of rho. 400 steps, 64 chains × 51 draws."]
+    command = "python benchmarks/sampler_truth.py"
+    write_report("sampler_truth", rows, command, notes, "Samplers against exact posteriors")
+    notes = ["Problem: white, inpainting. The excess falls as the square of rho. 400 steps, 64 chains × 51 draws."]
     title = "PnP-DM: error against coupling"
-    write_report("pnp_dm_coupling", couplings(white()), "python benchmarks/sampler_truth.py", notes, title)
+    write_report("pnp_dm_coupling", couplings(white()), command, notes, title)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_coverage_of_samples_that_are_too_narrow_is_too_small():
 def test_too_few_samples_for_an_interval_and_other_bad_input():
     with pytest.raises(SpecError, match="needs 2/"):
         uncertainty.interval(normal(18, 3), 0.9)
-    with pytest.raises(ShapeError, match="ref.shape"):
+    with pytest.raises(ShapeError, match=r"ref\.shape"):
         uncertainty.coverage(normal(30, 3), normal(4), 0.9)
     with pytest.raises(SpecError, match="lies in"):
         uncertainty.quantile(normal(3, 3), 1.5)

@@ -265,7 +265,10 @@ class Operator(nn.Module, Component):
         if name not in self.theta:
             raise SpecError(f"{type(self).__name__} has no theta {name!r}.{suggest(name, self.theta)}")
         self._check(x, self.in_shape, self.in_dtype, "x")
-        return (LinearInTheta if name in self.linear_in else InTheta)(operator=self, parameter=name, x=x)
+        new = (LinearInTheta if name in self.linear_in else InTheta)(operator=self, parameter=name, x=x)
+        if x.requires_grad:
+            new._buffers["x"] = x  # constructors take tensors out of the graph
+        return new
 
     def _normal_in(self, name: str, x: torch.Tensor) -> torch.Tensor | None:
         """MᴴM, (B, n, n), of the linear map M: theta -> A(x; theta) where it is cheap to form; else None."""

@@ -72,9 +72,8 @@ class LinearInTheta(LinearOperator):
         b = (z + expand(tau, z) * self._adjoint(y)).flatten(1).to(wide)
         system = expand(torch.as_tensor(tau, device=b.device), normal) * normal.to(wide)
         factor, failed = torch.linalg.cholesky_ex(system + torch.eye(b.shape[1], dtype=wide, device=b.device))
-        factor = torch.where(
-            expand(failed, factor) == 0, factor, torch.nan
-        )  # an image that is not finite: others go on
+        whole = (failed == 0)[:, None, None]  # not of an image that is not finite: the others go on
+        factor = torch.where(whole, factor, torch.full_like(factor, torch.nan))
         return torch.cholesky_solve(b[..., None], factor)[..., 0].to(z.dtype).reshape(z.shape)
 
     def _normal_matrix(self) -> torch.Tensor | None:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, PositiveInt
 
 from pnpkit.likelihoods import randn_like
-from pnpkit.linalg import expand
+from pnpkit.linalg import expand, norm
 from pnpkit.problem import Problem
 from pnpkit.solvers.blind_pnp_dm import parameter_name, present
 from pnpkit.solvers.diffusion import DiffusionSampler, DiffusionState, extrapolated, moved, variance_at
@@ -34,7 +34,7 @@ class BlindDPS(DiffusionSampler):
     weight : of the guidance; 1 is the posterior's.
     """
 
-    n_steps: int = 200
+    n_steps: PositiveInt = 200
     parameter: str | None = None
     weight: PositiveFloat = 1.0
 
@@ -58,13 +58,17 @@ class BlindDPS(DiffusionSampler):
         in_theta = Problem(problem.operator.in_theta(name, x), problem.likelihood, problem.y)
         slopes = data_gradient(in_x, x), data_gradient(in_theta, theta)
         spread = [variance_at(s.levels[k], s.precision) for s in sides]
-        leak = spread[0] * curvature(in_x, x, slopes[0]) + spread[1] * curvature(in_theta, theta, slopes[1])
+        steeps = curvature(in_x, x, slopes[0]), curvature(in_theta, theta, slopes[1])
+        leak = spread[0] * steeps[0] + spread[1] * steeps[1]
         new = []
-        for side, part, clean, back, slope in zip(
-            sides, (prior["x"], prior["theta"]), (x, theta), (back_x, back_theta), slopes, strict=True
+        for side, part, clean, back, slope, steep in zip(
+            sides, (prior["x"], prior["theta"]), (x, theta), (back_x, back_theta), slopes, steeps, strict=True
         ):
             now, then = side.levels[k], side.levels[k + 1]
-            estimate = clean - expand(self.weight * now**2 / (1 + leak), clean) * back(slope)
+            pull = back(slope)
+            size = self.weight * now**2 / (1 + leak)
+            farthest = norm(slope) / (steep * norm(pull)).clamp_min(torch.finfo(size.dtype).tiny)
+            estimate = clean - expand(torch.minimum(size, farthest), clean) * pull
             ahead = estimate if k == 0 else extrapolated(estimate, side.x, side.levels[k - 1], now, then)
             noisy = moved(side.noisy, ahead, now, then, self.eta, rng)
             precision = self.remeasured(part, side, clean, k, rng)

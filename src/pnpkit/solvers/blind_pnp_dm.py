@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pnpkit.errors import SpecError
-from pnpkit.likelihoods import Gaussian, randn_like
+from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.priors.base import Priors
 from pnpkit.problem import Problem
@@ -29,7 +29,7 @@ class BlindState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BlindPnPDM(Solver):
-    """Draws in turn θ given m, z given x and θ, x given z, m given x and θ; couplings ρ of x and z, ρ_θ of θ and m fall.
+    """Draws in turn θ given m, z given x and θ, x given z, m given x and θ, their couplings falling.
 
     Li, Gan & Kamilov 2025 (arXiv 2505.22923); the order of the steps and what they condition on are those of PRISM
     (arXiv 2509.16106, §2), as the paper's own could not be read: a reconstruction. ``order="gibbs"`` conditions z on m
@@ -43,14 +43,15 @@ class BlindPnPDM(Solver):
     burn_in, thin, decay, prior_steps, inner_steps : as in ``pnp_dm``.
     rho_start, rho_end : couplings of the image, in its units. None: a quarter and a twentieth of its value range: a
         blind chain that starts wide or ends narrow is more often in a wrong mode.
-    rho_theta_start, rho_theta_end, decay_theta : of the parameter, in its units. None: twice, and a tenth of, the value
-        range of its prior.
+    rho_theta_start, rho_theta_end, decay_theta : of the parameter, in its units. None: twice the value range
+        of its prior, and 0.9/√n of it for n numbers: as much deviation in all as their largest. Narrower ones freeze
+        the chain, wider ones smear it.
     """
 
     n_steps: PositiveInt = 100
     tol: NonNegativeFloat | None = None
     parameter: str | None = None
-    order: Literal["collapsed", "plug_in", "gibbs"] = "collapsed"
+    order: Literal["plug_in", "gibbs"] = "plug_in"
     burn_in: NonNegativeInt = 70
     thin: PositiveInt = 3
     rho_start: PositiveFloat | None = None
@@ -59,7 +60,6 @@ class BlindPnPDM(Solver):
     rho_theta_start: PositiveFloat | None = None
     rho_theta_end: PositiveFloat | None = None
     decay_theta: Annotated[float, Field(gt=0, lt=1)] | None = None
-    temper: PositiveFloat | None = None
     prior_steps: PositiveInt = 8
     inner_steps: PositiveInt = 50
 
@@ -73,7 +73,7 @@ class BlindPnPDM(Solver):
         theta = present(problem, parameter_name(self.parameter, problem))
         theta_size = width(prior["theta"], theta)
         rho = falling(self.n_steps, self.burn_in, self.rho_start, self.rho_end, self.decay, (0.25 * size, 0.05 * size))
-        ends = (2 * theta_size, 0.1 * theta_size)
+        ends = (2 * theta_size, 0.9 * theta_size / theta[0].numel() ** 0.5)
         rho_theta = falling(
             self.n_steps, self.burn_in, self.rho_theta_start, self.rho_theta_end, self.decay_theta, ends
         )
@@ -82,17 +82,12 @@ class BlindPnPDM(Solver):
 
     def step(self, problem: Problem, prior: Priors, state: BlindState, k: int, rng: torch.Generator):
         rho, rho_theta, name = state.rho[k], state.rho_theta[k], parameter_name(self.parameter, problem)
-        problem = self.tempered(problem, k)
         theta = self._drawn(prior["theta"], state.m, rho_theta, rng)
-        known = problem.at(**{name: theta if self.order != "gibbs" else state.m})
-        if self.order == "collapsed":
-            known = unsure(known, problem.operator.in_theta(name, state.x), theta, rho_theta, rng)
+        known = problem.at(**{name: theta if self.order == "plug_in" else state.m})
         z = conditional(known, state.x, rho**2, self.inner_steps, rng)
         x = self._drawn(prior["x"], z, rho, rng)
-        in_theta = problem.operator.in_theta(name, x if self.order != "gibbs" else z)
+        in_theta = problem.operator.in_theta(name, x if self.order == "plug_in" else z)
         unknown = Problem(in_theta, problem.likelihood, problem.y)
-        if self.order == "collapsed":
-            unknown = unsure(unknown, known.operator, x, rho, rng)
         m = conditional(unknown, theta, rho_theta**2, self.inner_steps, rng)
         return BlindState(x, theta, m, state.rho, state.rho_theta), {"rho": rho, "rho_theta": rho_theta}
 
@@ -105,12 +100,6 @@ class BlindPnPDM(Solver):
         value = problem.at(**{parameter_name(self.parameter, problem): state.theta}).nll(state.x)
         value = value + prior_energy(prior["x"], state.x, state.rho[-1], rng)
         return value + prior_energy(prior["theta"], state.theta, state.rho_theta[-1], rng)
-
-    def tempered(self, problem: Problem, k: int) -> Problem:
-        if self.temper is None or not isinstance(problem.likelihood, Gaussian):
-            return problem
-        factor = self.temper ** max(0.0, 1 - k / max(1, self.burn_in))
-        return Problem(problem.operator, Gaussian(sigma=problem.likelihood.sigma * factor), problem.y)
 
     def keeps(self, k: int) -> bool:
         last = self.n_steps - 1
@@ -128,16 +117,6 @@ def present(problem: Problem, name: str) -> torch.Tensor:
     rank = problem.operator.theta[name]
     event = value.shape[value.ndim - rank :]
     return value.expand(problem.batch, *event).clone()
-
-
-def unsure(problem: Problem, other, at: torch.Tensor, rho: torch.Tensor, rng: torch.Generator) -> Problem:
-    """``problem`` with the noise that a deviation rho·n of the other unknown from ``at`` puts into its data."""
-    if not isinstance(problem.likelihood, Gaussian) or problem.likelihood.per_element:
-        return problem
-    moved = other(at + expand(rho, at) * randn_like(at, rng)) - other(at)
-    leak = moved.abs().square().flatten(1).mean(1) / (2 if moved.is_complex() else 1)
-    sigma = (problem.likelihood.sigma**2 + leak).sqrt()
-    return Problem(problem.operator, Gaussian(sigma=sigma), problem.y)
 
 
 def parameter_name(given: str | None, problem: Problem) -> str:

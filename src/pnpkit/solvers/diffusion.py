@@ -31,7 +31,7 @@ class DiffusionState(NamedTuple):
 class DiffusionSampler(Solver):
     """Base of the samplers that move x_t from the first noise level to zero; levels as in EDM (eq. 5).
 
-    sigma_start, sigma_end : first and last noise level, in units of x; None: 50 and 0.002 times the denoiser's value
+    sigma_start, sigma_end : first and last noise level, in units of x; None: 10 and 0.002 times the denoiser's value
         range, or the brightest pixel of a first image from the data; fitted into the denoiser's range. With a warm
         start x0, sigma_start is the noise put on it.
     eta : share of fresh noise: with 1 a step draws from p(x_s | x_t, x0) at the estimate of x0 (DDPM), with 0 it

@@ -18,7 +18,8 @@ class DPS(GuidedDiffusion):
     Their step is ``weight`` over the residual norm, whose meaning depends on image size, scale and number of steps.
     The default is in posterior units, a reconstruction: log p(y | x_t) is taken as Gaussian about A(D(x_t)) with the
     noise and the uncertainty r² of D(x_t), so that the step is 1/(1 + r²·κ) of ∇nll, κ the curvature of nll along its
-    gradient. It approximates the posterior and does not claim to be it.
+    gradient; never farther than to the least nll along it, as a network's slope may be far off. It approximates the
+    posterior and does not claim to be it.
 
     weight : of the guidance; 1 is the posterior's.
     guidance : "posterior", or "norm": their rule, x_t − weight·(1 + (σ_t/s)²)·∇‖y − A(D)‖ after every step, s half the
@@ -33,8 +34,10 @@ class DPS(GuidedDiffusion):
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean, back = denoised_with_vjp(prior, x, sigma)
         gradient = data_gradient(problem, clean)
-        size = self.weight * sigma**2 / (1 + variance * curvature(problem, clean, gradient))
-        return clean - expand(size, x) * back(gradient), clean
+        slope, steep = back(gradient), curvature(problem, clean, gradient)
+        size = self.weight * sigma**2 / (1 + variance * steep)
+        farthest = norm(gradient) / (steep * norm(slope)).clamp_min(torch.finfo(size.dtype).tiny)
+        return clean - expand(torch.minimum(size, farthest), x) * slope, clean
 
     def step(self, problem, prior, state, k, rng):
         if self.guidance == "posterior":

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from pnpkit.linalg import expand
+import torch
+
+from pnpkit.linalg import expand, norm
 from pnpkit.solvers.diffusion import GuidedDiffusion
 from pnpkit.solvers.steps import denoised_with_vjp
+
+FARTHEST = 3.0  # times the pull on x0, beyond which a network's slope is not believed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,5 +24,7 @@ class PiGDM(GuidedDiffusion):
 
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean, back = denoised_with_vjp(prior, x, sigma)
-        pull = back(problem.prox(clean, variance) - clean)
-        return clean + expand(sigma**2 / variance, x) * pull, clean
+        pull = problem.prox(clean, variance) - clean
+        slope = back(pull)
+        size = torch.minimum(sigma**2 / variance, FARTHEST * norm(pull) / norm(slope).clamp_min(1e-30))
+        return clean + expand(size, x) * slope, clean

@@ -12,7 +12,7 @@ from pnpkit.problem import Problem
 from pnpkit.solvers.steps import on_x
 
 WIDEST = 49 / 255  # of the images' range: where DPIR starts
-NOISIEST = 50.0  # of the images' range: where nothing of an image is left
+NOISIEST = 10.0  # of the images' range: where nothing of an image is left
 CLEANEST = 2e-3  # of the images' range: what is then left of the noise is not seen
 
 
@@ -57,7 +57,7 @@ def diffusion_levels(
 ) -> torch.Tensor:
     """(n + 1, B): n noise levels from ``first`` to ``last``, equally spaced in sigma^(1/rho), then 0 (EDM, eq. 5).
 
-    None: 50 and 0.002 times the denoiser's value range, else of max |x|. Fitted into the denoiser's range.
+    None: 10 and 0.002 times the denoiser's value range, else of max |x|. Fitted into the denoiser's range.
     """
     size = width(prior, x)
     size = torch.where(size > 0, size, torch.ones_like(size))

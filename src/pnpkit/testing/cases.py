@@ -6,19 +6,19 @@ from typing import Any, NamedTuple
 import torch
 
 from pnpkit import registry
-from pnpkit.priors.base import Prior
+from pnpkit.priors.base import Prior, Priors
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver, missing, solve
 from pnpkit.solvers.result import Result
 from pnpkit.testing.core import Skip
-from pnpkit.testing.problems import IsotropicGaussian, IsotropicPosterior, Quadratic, mixing_problem
+from pnpkit.testing.problems import IsotropicGaussian, IsotropicPosterior, Quadratic, blurred_problem, mixing_problem
 
 
 class Case(NamedTuple):
     """A problem and a prior that the solver's ``needs`` accept."""
 
     problem: Problem
-    prior: Prior | None
+    prior: Prior | Priors | None
 
 
 def wanted_of(solver: Solver, subject: str) -> set[str]:
@@ -42,7 +42,7 @@ def case_for(
 ) -> Case:
     """The standard problem, made to what the solver needs."""
     if other := [s for s in solver.needs if s.startswith("prior.")]:
-        raise Skip(f"needs {other[0]}, which the suite has no problem for")
+        return blind_case(solver, other[0], dtype, n, c)
     prior = prior_for(solver, c, offer)
     shape = (1, 4, 4) if prior is None or type(prior).__module__.startswith("pnpkit.testing") else prior.example_shape
     problem = mixing_problem(shape, n, dtype, noise or noise_of(solver))
@@ -50,6 +50,18 @@ def case_for(
     if reason := missing(solver, problem, prior):
         raise Skip(f"the suite has no problem for it: {' '.join(reason)}")
     return Case(problem if c == 1.0 else problem.scaled(c), prior)
+
+
+def blind_case(solver: Solver, subject: str, dtype: torch.dtype, n: int, c: float) -> Case:
+    """An image 4×4 blurred by an unknown kernel 3×3, independent Gaussian pixels in both."""
+    if subject != "prior.theta" or wanted_of(solver, subject) != {"denoise"}:
+        raise Skip(f"needs {subject}, which the suite has no problem for")
+    problem = blurred_problem(n, dtype.to_real())
+    on_x, on_theta = IsotropicGaussian(mean=0.5 * c, std=0.4 * c), IsotropicGaussian(mean=1 / 9, std=0.1)
+    priors = Priors(x=on_x.to(dtype.to_real()), theta=on_theta.to(dtype.to_real()))
+    if reason := missing(solver, problem, priors):
+        raise Skip(f"the suite has no problem for it: {' '.join(reason)}")
+    return Case(problem if c == 1.0 else problem.scaled(c), priors)
 
 
 def prior_for(solver: Solver, c: float = 1.0, offer: str | None = None) -> Prior | None:

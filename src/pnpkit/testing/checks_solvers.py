@@ -13,6 +13,7 @@ from pnpkit.errors import CapabilityError, ShapeError, SpecError
 from pnpkit.likelihoods import Gaussian, Poisson
 from pnpkit.linalg import inner
 from pnpkit.operators.in_theta import InTheta
+from pnpkit.priors.base import Priors
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver, iterate, missing, solve
 from pnpkit.testing.cases import (
@@ -129,7 +130,8 @@ def check_arguments_untouched(solver: Solver) -> None:
     """y, x0, the operator and the prior are as they were, and x shares no memory with y or x0."""
     case = case_for(solver)
     x0 = case.problem.initial(generator())
-    parts = [p for p in (case.problem.operator, case.problem.likelihood, case.prior) if p is not None]
+    priors = case.prior.values() if isinstance(case.prior, Priors) else [case.prior]
+    parts = [p for p in (case.problem.operator, case.problem.likelihood, *priors) if p is not None]
     before = [attributes(p) for p in parts]
     with untouched(type(solver).__name__, case.problem.y, x0):
         result = run_case(with_settings(solver, n_steps=3), case, x0=x0)

@@ -5,6 +5,7 @@ import torch
 from pnpkit.likelihoods import Gaussian, Poisson
 from pnpkit.linalg import expand
 from pnpkit.operators.base import LinearOperator
+from pnpkit.operators.blur import Blur
 from pnpkit.operators.diagonal import Identity
 from pnpkit.priors.base import Denoiser, Domain, PosteriorDenoiser, Proximable
 from pnpkit.problem import Problem
@@ -165,3 +166,12 @@ def mixing_problem(
         return Problem(operator, counts, torch.poisson(counts.rate(operator(x)).double(), generator(104)).to(real))
     y = operator(x) + sigma * randn((n, *operator.out_shape), dtype, 104)
     return Problem(operator, Gaussian(sigma=sigma).to(real), y)
+
+
+def blurred_problem(n: int = 3, dtype: torch.dtype = torch.float32, sigma: float = 0.05) -> Problem:
+    """n images 4×4, each blurred by a kernel 3×3 of its own near 1/9; the operator holds another one."""
+    shape, kernels = (1, 4, 4), 1 / 9 + 0.05 * randn((n, 1, 3, 3), dtype, 105)
+    x = 0.5 + 0.4 * randn((n, *shape), dtype, 106)
+    y = Blur(kernel=kernels, shape=shape)(x) + sigma * randn((n, *shape), dtype, 107)
+    held = Blur(kernel=torch.full((1, 3, 3), 1 / 9, dtype=dtype), shape=shape)
+    return Problem(held, Gaussian(sigma=sigma).to(dtype), y)

@@ -14,9 +14,13 @@ from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
 from pnpkit.solvers.diffusion import reverse_diffusion
 from pnpkit.solvers.langevin import conditional
-from pnpkit.solvers.pnp_dm import DEPTH
+from pnpkit.solvers.pnp_dm import DEPTH, in_units
 from pnpkit.solvers.schedules import falling, fitted, prior_energy, width
 from pnpkit.solvers.steps import start
+
+PUBLISHED: dict[str, dict[str, Any]] = {  # for images in [-1, 1]; PRISM's code, noise 0.02 and 0.05
+    "prism": {"rho_start": 1.0, "decay": 0.9, "rho_end": 0.1, "n_steps": 200, "burn_in": 100, "thin": 5},
+}
 
 
 class BlindState(NamedTuple):
@@ -100,6 +104,14 @@ class BlindPnPDM(Solver):
         value = problem.at(**{parameter_name(self.parameter, problem): state.theta}).nll(state.x)
         value = value + prior_energy(prior["x"], state.x, state.rho[-1], rng)
         return value + prior_energy(prior["theta"], state.theta, state.rho_theta[-1], rng)
+
+    @classmethod
+    def published(cls, name: str, half_range: float = 0.5) -> Self:
+        """ "prism": PRISM's schedule of the image; its couplings of the kernel belong to a network given y, not to ours.
+
+        half_range : half the range of the images' values: the couplings are published for images in [-1, 1].
+        """
+        return cls(**in_units(PUBLISHED, name, half_range))
 
     def keeps(self, k: int) -> bool:
         last = self.n_steps - 1

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple, Self
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from pnpkit.errors import SpecError, suggest
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.problem import Problem
@@ -16,6 +17,12 @@ from pnpkit.solvers.schedules import couplings, fitted
 from pnpkit.solvers.steps import start
 
 DEPTH = 25.0  # of a draw from the prior: the ratio of its first and last noise level; 1/DEPTH² of the variance is lost
+
+PUBLISHED: dict[str, dict[str, Any]] = {  # for images in [-1, 1]; PnP-DM's code
+    "deblurring": {"rho_start": 10.0, "decay": 0.9, "rho_end": 0.3, "n_steps": 100, "burn_in": 40, "thin": 3},
+    "phase_retrieval": {"rho_start": 10.0, "decay": 0.9, "rho_end": 0.1, "n_steps": 100, "burn_in": 40, "thin": 3},
+    "black_hole": {"rho_start": 10.0, "decay": 0.93, "rho_end": 0.02, "n_steps": 200, "burn_in": 100, "thin": 5},
+}
 
 
 class PnPDMState(NamedTuple):
@@ -81,6 +88,22 @@ class PnPDM(Solver):
         return replace(self, **sizes)
 
     @classmethod
+    def published(cls, name: str, half_range: float = 0.5) -> Self:
+        """The authors' schedule for "deblurring" (and super-resolution), "phase_retrieval" or "black_hole".
+
+        half_range : half the range of the images' values: the couplings are published for images in [-1, 1].
+        """
+        return cls(**in_units(PUBLISHED, name, half_range))
+
+    @classmethod
     def example(cls) -> Self:
         """Long enough for a badly conditioned problem."""
         return cls(n_steps=200, burn_in=150)
+
+
+def in_units(presets: dict[str, dict[str, Any]], name: str, half_range: float) -> dict[str, Any]:
+    """A preset's settings with its couplings of the image times ``half_range``."""
+    if name not in presets:
+        raise SpecError(f"There is no published schedule {name!r}.{suggest(name, presets)}")
+    settings = presets[name]
+    return settings | {n: settings[n] * half_range for n in ("rho_start", "rho_end")}

@@ -129,7 +129,7 @@ def prior_energy(
     for all samples of a batch, so that differences between them are less noisy.
     """
     part = on_x(prior)
-    high = torch.maximum(fitted(part, width(part, x)), 2 * lowest)
+    high = torch.maximum(fitted(part, width(part, x)).nan_to_num(0), 2 * lowest)  # NaN: a chain that has diverged
     levels = [fitted(part, s) for s in log_spaced(high, lowest, n)]
     precision = torch.stack(levels) ** -2
     edges = torch.cat([precision[:1] * 0, (precision[1:] * precision[:-1]).sqrt(), precision[-1:]])

@@ -49,3 +49,18 @@ def test_a_deepinv_user_s_migration():
     found = load("from_deepinv").main(photo)
     measured, ours, theirs, beside = found.values()
     assert ours > measured + 2 and theirs == pytest.approx(beside, abs=1e-4) and abs(ours - theirs) < 0.5
+
+
+def test_posterior_mri(data_dir, tmp_path, capsys):
+    """Few steps: everything runs, and even then the mean beats CG-SENSE behind the 2×2 mask."""
+    load("posterior_mri").main(data_dir, tmp_path / "a.png", steps=6, chains=2)
+    out = capsys.readouterr().out
+    errors = re.findall(r"(CG-SENSE|posterior mean): NMSE ([\d.]+)", out)
+    assert len(errors) == 6 and float(errors[1][1]) < float(errors[0][1])
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_blind_deblurring(tmp_path):
+    example = load("blind_deblurring")
+    scores = example.main(example.cameraman(), tmp_path / "a.png", steps=5, chains=2)
+    assert scores["kernel known"] > scores["blurred"] and (tmp_path / "a.png").is_file()

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.solvers.diffusion import DiffusionSampler
-from pnpkit.solvers.steps import curvature, data_gradient, on_x
+from pnpkit.solvers.steps import data_gradient, on_x, steepest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,7 @@ class AnnealedLangevin(DiffusionSampler):
     """Langevin steps on p_σ(x)·p(y | x) at falling noise levels σ.
 
     Song & Ermon 2019; for inverse problems Jalal et al. 2021. At level σ the data term is softened to a noise of σ_y² +
-    σ²·κ, κ·σ_y² being the squared gain of A along the gradient (Jalal et al. soften it by a tuned γ_σ). Any operator
-    and noise.
+    σ²·κ, κ·σ_y² being the largest squared gain of A (Jalal et al. soften it by a tuned γ_σ). Any operator and noise.
 
     inner_steps : Langevin steps at each level.
     relative_step : the step is relative_step·σ²/2, half the longest stable one times it; in (0, 2).
@@ -37,7 +36,7 @@ class AnnealedLangevin(DiffusionSampler):
         size = 0.5 * self.relative_step * sigma**2
         for _ in range(self.inner_steps):
             gradient = data_gradient(problem, x)
-            softened = gradient / expand(1 + sigma**2 * curvature(problem, x, gradient), x)
+            softened = gradient / expand(1 + sigma**2 * steepest(problem, x, gradient), x)
             drift = (on_x(prior).denoise(x, sigma) - x) / expand(sigma**2, x) - softened
             x = x + expand(size, x) * drift + expand((2 * size).sqrt(), x) * randn_like(x, rng)
         return state._replace(x=x, noisy=x), {"sigma": sigma}

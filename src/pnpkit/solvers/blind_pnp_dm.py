@@ -107,7 +107,7 @@ class BlindPnPDM(Solver):
 
     @classmethod
     def published(cls, name: str, half_range: float = 0.5) -> Self:
-        """ "prism": PRISM's schedule of the image; its couplings of the kernel belong to a network given y, not to ours.
+        """The schedule of "prism" for the image; its couplings of the kernel belong to a network that is given y.
 
         half_range : half the range of the images' values: the couplings are published for images in [-1, 1].
         """

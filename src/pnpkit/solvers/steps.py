@@ -86,6 +86,13 @@ def curvature(problem: Problem, x: torch.Tensor, direction: torch.Tensor) -> tor
     return torch.where(square > 0, steep / torch.where(square > 0, square, 1), 0)
 
 
+def steepest(problem: Problem, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """The largest curvature of nll, (B,): of a quadratic one its Lipschitz constant, else that along the gradient."""
+    if isinstance(problem.operator, LinearOperator) and problem.likelihood.name == "gaussian":
+        return problem.lipschitz
+    return curvature(problem, x, gradient)
+
+
 def denoised_with_vjp(
     prior: Any, x: torch.Tensor, sigma: torch.Tensor
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:

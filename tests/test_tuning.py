@@ -23,7 +23,7 @@ def test_sigma_of_a_smooth_image_and_of_complex_noise(rng):
         tuning.estimate_sigma(torch.zeros(4))
 
 
-def test_whitened_noise_is_white_with_sigma_one(rng):
+def testwhitened_noise_is_white_with_sigma_one(rng):
     mix = torch.randn(4, 4, dtype=torch.complex64, generator=rng)
     noise = mix @ randn_like(torch.zeros(4, 20000, dtype=torch.complex64), rng)
     white, w = tuning.whiten_coils(noise.reshape(4, 200, 100), noise)

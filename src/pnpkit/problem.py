@@ -79,7 +79,7 @@ class Problem:
 
     def prox(self, z: torch.Tensor, tau: Scalar) -> torch.Tensor:
         """argmin_x ½‖x − z‖² + tau·nll(x), tau > 0 a number or (B,); linear operator, Gaussian noise."""
-        operator, y, weight = self._whitened
+        operator, y, weight = self.whitened
         return operator.prox_l2(z, y, checked_tau(tau, z) * weight)
 
     def sample(self, z: torch.Tensor, tau: Scalar, rng: torch.Generator) -> torch.Tensor:
@@ -87,7 +87,7 @@ class Problem:
 
         Papandreou & Yuille, NeurIPS 2010; Gaussian noise, linear operator.
         """
-        operator, y, weight = self._whitened
+        operator, y, weight = self.whitened
         root = checked_tau(tau, z) ** 0.5
         z = z + expand(root, z) * randn_like(z, rng)
         noise = randn_like(y, rng)
@@ -95,7 +95,7 @@ class Problem:
         return operator.prox_l2(z, y, tau * weight)
 
     @cached_property
-    def _whitened(self) -> tuple[LinearOperator, torch.Tensor, Scalar]:
+    def whitened(self) -> tuple[LinearOperator, torch.Tensor, Scalar]:
         """(A, y, w) with nll = w/2·‖A x − y‖²: per-element sigma goes into A and y, else into w."""
         if not isinstance(self.operator, LinearOperator) or self.likelihood.name != "gaussian":
             raise CapabilityError(
@@ -115,19 +115,19 @@ class Problem:
 
     def normal(self, x: torch.Tensor) -> torch.Tensor:
         """H x with H = A^H A/sigma² the Hessian of nll; Gaussian noise, linear operator."""
-        operator, _, weight = self._whitened
+        operator, _, weight = self.whitened
         return expand(weight, x) * operator.normal(x)
 
     def rhs(self) -> torch.Tensor:
         """A^H y/sigma², so that ∇nll(x) = normal(x) − rhs(); Gaussian noise, linear operator."""
-        operator, y, weight = self._whitened
+        operator, y, weight = self.whitened
         x = operator.adjoint(y)
         return expand(weight, x) * x
 
     @cached_property
     def lipschitz(self) -> torch.Tensor:
         """Lipschitz constant of ``grad``, (B,): ‖A‖²/sigma². Gaussian noise, linear operator."""
-        operator, _, weight = self._whitened
+        operator, _, weight = self.whitened
         value = torch.as_tensor(operator.norm(), device=self.device) ** 2 * weight
         return value.expand(self.batch)
 

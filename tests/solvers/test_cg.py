@@ -137,7 +137,7 @@ def test_per_element_noise_keeps_the_closed_form_and_the_callers_cg_settings():
     mask[0, 0, 0] = 0
     y = torch.ones(2, 1, 3, 4)
     problem = Problem(Inpainting(mask=mask).with_cg(max_iter=7), Gaussian(sigma=0.1 + torch.rand(1, 1, 3, 4)), y)
-    operator = problem._whitened[0]
+    operator = problem.whitened[0]
     assert operator.gram() is not None and operator.cg.max_iter == 7
 
 

@@ -32,7 +32,7 @@ class DDRM(DiffusionSampler):
     def init(self, problem, prior, rng, x0=None):
         """x_T: ȳ where the data know better than the first level, a first image elsewhere, with noise up to it."""
         state = super().init(problem, prior, rng, x0)
-        spectrum, level = spectral(problem)
+        spectrum, level, y = spectral(problem)
         first = state.levels[0]
 
         def known(d: torch.Tensor) -> torch.Tensor:  # 1 where sigma_y/s is below the first level
@@ -42,12 +42,12 @@ class DDRM(DiffusionSampler):
             left = expand(first**2, d) - expand(level**2, d) / torch.where(d > 0, d, 1)
             return torch.where(known(d) > 0, left.clamp_min(0).sqrt(), expand(first, d) + 0 * d)
 
-        x = spectrum.data(problem._whitened[1], known) + spectrum.image(state.x, lambda d: 1 - known(d))
+        x = spectrum.data(y, known) + spectrum.image(state.x, lambda d: 1 - known(d))
         return state._replace(noisy=x + spectrum.image(randn_like(x, rng), rest))
 
     def step(self, problem, prior, state, k, rng):
         now, then = state.levels[k], state.levels[k + 1]
-        spectrum, level = spectral(problem)
+        spectrum, level, y = spectral(problem)
         clean = on_x(prior).denoise(state.noisy, now)
         spared = (1 - self.eta**2) ** 0.5
 
@@ -70,13 +70,13 @@ class DDRM(DiffusionSampler):
             return torch.where(cleaner, left.clamp_min(0).sqrt(), self.eta * expand(then, d) + 0 * d)
 
         x = clean + spectrum.image(state.noisy - clean, along)
-        x = x + spectrum.data(problem._whitened[1], towards) - spectrum.image(clean, towards)
+        x = x + spectrum.data(y, towards) - spectrum.image(clean, towards)
         x = x + spectrum.image(randn_like(x, rng), fresh)
         return state._replace(x=x if k + 1 == self.n_steps else clean, noisy=x), {"sigma": now}
 
 
 def spectral(problem):
-    """(spectrum of A, standard deviation of its noise (B,)), where per-element noise is put into A."""
-    operator, _, weight = problem._whitened
+    """(spectrum of A, standard deviation of its noise (B,), y), where per-element noise is put into A and y."""
+    operator, y, weight = problem.whitened
     level = torch.as_tensor(weight, dtype=operator.dtype, device=problem.device).rsqrt().expand(problem.batch)
-    return Spectrum(operator), level
+    return Spectrum(operator), level, y

@@ -72,6 +72,7 @@ class DirectSampler(Solver):
     tol: PositiveFloat | None = None
     needs = {"operator": ("linear",), "prior": ("prox",), "likelihood": ("gaussian",)}
     samples = True
+    exact = True
 
     def init(self, problem, prior, rng, x0=None):
         return Iterate(problem.initial(rng) if x0 is None else x0.clone())

@@ -161,7 +161,7 @@ class HalfTheVariance(DirectSampler):
         return Iterate(mean + (new.x - mean) / 2**0.5), info
 
 
-@caught_by("posterior_moments")
+@caught_by("posterior_moments", "samples_follow_the_data")
 @dataclass(frozen=True, kw_only=True)
 class IgnoresTheMeasurement(DirectSampler):
     """Draws from the prior."""

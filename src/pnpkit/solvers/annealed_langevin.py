@@ -27,10 +27,6 @@ class AnnealedLangevin(DiffusionSampler):
 
     needs = {"prior": ("denoise",)}
 
-    @property
-    def measures(self) -> bool:
-        return False
-
     def step(self, problem, prior, state, k, rng):
         sigma, x = state.levels[k], state.noisy
         size = 0.5 * self.relative_step * sigma**2

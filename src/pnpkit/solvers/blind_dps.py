@@ -1,10 +1,10 @@
 """BlindDPS: two guided diffusions, one of the image and one of the operator's parameter."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand, norm
@@ -32,11 +32,13 @@ class BlindDPS(DiffusionSampler):
 
     parameter : name of the theta; None where the operator has only one.
     weight : of the guidance; 1 is the posterior's.
+    eta : share of fresh noise, as in ``dps``.
     """
 
     n_steps: PositiveInt = 200
     parameter: str | None = None
     weight: PositiveFloat = 1.0
+    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     needs = {"prior": ("denoise",), "prior.theta": ("denoise",)}
 

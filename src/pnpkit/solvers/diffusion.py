@@ -34,15 +34,12 @@ class DiffusionSampler(Solver):
     sigma_start, sigma_end : first and last noise level, in units of x; None: 10 and 0.002 times the denoiser's value
         range, or the brightest pixel of a first image from the data; fitted into the denoiser's range. With a warm
         start x0, sigma_start is the noise put on it.
-    eta : share of fresh noise: with 1 a step draws from p(x_s | x_t, x0) at the estimate of x0 (DDPM), with 0 it
-        follows the probability flow (DDIM).
     """
 
     n_steps: PositiveInt = 100
     tol: NonNegativeFloat | None = None
     sigma_start: PositiveFloat | None = None
     sigma_end: PositiveFloat | None = None
-    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     samples = True
     scheduled = True
@@ -87,7 +84,12 @@ class GuidedDiffusion(DiffusionSampler):
 
     The estimate is extrapolated from the last two, as in (SDE-)DPM-Solver++ (2M) (Lu et al. 2023, arXiv 2211.01095, §5
     and appendix): that costs nothing and makes the steps second order.
+
+    eta : share of fresh noise: with 1 a step draws from p(x_s | x_t, x0) at the estimate of x0 (DDPM), with 0 it
+        follows the probability flow (DDIM).
     """
+
+    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     @abstractmethod
     def estimate(

@@ -107,3 +107,16 @@ def check_likelihood_generator(likelihood: Likelihood) -> None:
     expect_same(likelihood.sample(z, generator(14)), first, "samples from equal generators")
     other = copy.deepcopy(likelihood).sample(z, generator(15))
     expect(not torch.equal(other, first), "samples from different generators are equal: the generator is not used")
+
+
+@check("likelihoods", Likelihood)
+def check_likelihood_weights(likelihood: Likelihood) -> None:
+    """``weights(y)`` is the second derivative of nll where z explains y; ``admitted`` leaves such z as it is."""
+    wide = double(likelihood)
+    _, y = likelihood_data(wide)
+    y = y.abs() + 5 if not y.is_complex() else y  # counts well above zero
+    z = wide.invert(y)
+    h = 1e-4 * (1 + z.abs().mean())
+    curvature = (wide.grad(z + h, y) - wide.grad(z - h, y)) / (2 * h)
+    expect_close(wide.weights(y), curvature.real, 1e-4, "weights against differences of grad")
+    expect_same(wide.admitted(z, y), z, "admitted(z, y) of the z that explains y")

@@ -99,7 +99,8 @@ def test_unrolled_runs_have_gradients_when_asked(name):
     assert not solve(problem, prior, solver, x0=x0).x.requires_grad
     x = solve(problem, prior, solver, x0=x0, grad=True).x
     (gradient,) = torch.autograd.grad(x.square().sum(), x0)
-    assert bool(torch.isfinite(gradient).all()) and float(gradient.abs().max()) > 0
+    assert bool(torch.isfinite(gradient).all())
+    assert solver.samples or float(gradient.abs().max()) > 0  # samplers put noise or data in the place of x0
 
 
 def test_a_checkpoint_can_be_continued_for_longer_but_not_by_a_schedule(tmp_path):

@@ -84,7 +84,7 @@ def test_weights_of_modes():
     problem = Problem(Inpainting(mask=mask), Gaussian(sigma), y)
     exact = float(prior.posterior(problem).weights[1])
     assert exact == pytest.approx(0.25, abs=0.01)
-    for solver in (PiGDM(), DPS()):
+    for solver in (PiGDM(sigma_start=50.0), DPS(sigma_start=50.0)):
         x = solve(problem, prior, solver, chains=600).samples[:, 0]
         assert float((x.mean((1, 2, 3)) > 0.5).float().mean()) == pytest.approx(exact, abs=0.05), type(solver).__name__
 

@@ -61,6 +61,11 @@ class Problem:
     def device(self) -> torch.device:
         return self.y.device
 
+    @property
+    def quadratic(self) -> bool:
+        """Whether nll is: a linear operator with Gaussian noise, for which ``prox`` and ``sample`` are exact."""
+        return isinstance(self.operator, LinearOperator) and self.likelihood.name == "gaussian"
+
     def initial(self, rng: torch.Generator | None = None) -> torch.Tensor:
         """A starting image from the data, (B, *in_shape)."""
         return self.operator.initial(self.likelihood.invert(self.y), rng)

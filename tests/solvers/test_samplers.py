@@ -16,6 +16,9 @@ from pnpkit.operators.spectrum import Spectrum
 from pnpkit.priors import ComplexAsReal, GaussianMixture
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import solve
+from pnpkit.solvers.daps import DAPS
+from pnpkit.solvers.diffpir import DiffPIR
+from pnpkit.solvers.diffusion import reverse_diffusion
 from pnpkit.solvers.dps import DPS
 from pnpkit.solvers.pigdm import PiGDM
 from pnpkit.solvers.pnp_dm import PnPDM
@@ -52,6 +55,34 @@ def test_exact_on_white_gaussian_images(name):
     spread = torch.distributions.Normal(mean, std)
     low, high = (limit[0] for limit in result.interval(0.9))
     assert 0.88 < float((spread.cdf(high) - spread.cdf(low)).mean()) < 0.92
+
+
+@pytest.mark.parametrize(
+    ("solver", "least"),
+    [
+        (DPS(guidance="norm", weight=0.3, n_steps=300), 0.6),
+        (DAPS(ode_steps=5, n_steps=40), 0.9),
+        (DiffPIR(lam=7.0, zeta=0.3), 0.8),
+        (PnPDM.published("deblurring", half_range=0.4), 0.95),
+    ],
+    ids=["dps", "daps", "diffpir", "pnp_dm"],
+)
+def test_published_rules_follow_the_data(solver, least):
+    problem, prior, mean, _, seen = white()
+    x = solve(problem, prior, solver, chains=8).x[0]
+    assert float(torch.corrcoef(torch.stack([x[seen], mean[seen]]))[0, 1]) > least
+
+
+@pytest.mark.parametrize("ratio", [0.01, 1.0, 3.0])
+def test_draws_of_the_prior_have_the_variance_of_x0_given_a_noisy_image(ratio):
+    """``reverse_diffusion`` from level ratio·std, 10 calls, pixels N(0.5, std²)."""
+    prior = IsotropicGaussian(mean=0.5, std=0.2)
+    sigma = torch.full((2000,), 0.2 * ratio)
+    z = torch.full((2000, 1, 3, 3), 0.6)
+    x = reverse_diffusion(prior, z, sigma, sigma / 25, 10, rng())
+    gain = 1 / (1 + ratio**2)
+    assert float(x.mean()) == pytest.approx(0.5 + gain * 0.1, abs=0.01 * 0.2 * ratio + 1e-3)
+    assert float(x.var()) == pytest.approx(gain * (0.2 * ratio) ** 2, rel=0.06)
 
 
 def test_ddrm_has_its_published_spread():

@@ -245,10 +245,7 @@ def solve(
             interrupted = True
     assert last is not None  # n_steps ≥ 1, or a finished run was resumed
     stopped = "interrupted" if interrupted else "tol" if last.done else "n_steps"
-    found: dict[str, Any] = {"x": last.x, "finite": last.finite}
-    if solver.samples:
-        energy = solver.energy(problem, prior, last.state, rng)
-        found = gathered(kept or [unknowns(last)], unknowns(last), last.finite, chains, energy)
+    found = _found(problem, prior, solver, last, kept, chains, rng)
     return Result(
         **found,
         chains=chains,
@@ -260,6 +257,17 @@ def solve(
         seed=seed,
         parts={"operator": given.operator, "likelihood": given.likelihood, "prior": prior, "solver": solver},
     )
+
+
+def _found(
+    problem: Problem, prior: AnyPrior, solver: Solver, last: Step, kept: list[Any], chains: int, rng: torch.Generator
+) -> dict[str, Any]:
+    """The fields of ``Result`` that say what was found: of samplers from the draws that were kept."""
+    if not solver.samples:
+        return {"x": last.x, "finite": last.finite}
+    with torch.no_grad():
+        energy = solver.energy(problem, prior, last.state, rng)
+    return gathered(kept or [unknowns(last)], unknowns(last), last.finite, chains, energy)
 
 
 def _side_by_side(problem: Problem, solver: Solver, chains: int) -> Problem:

@@ -1,16 +1,16 @@
 """BlindDPS: two guided diffusions, one of the image and one of the operator's parameter."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from pnpkit.likelihoods import randn_like
-from pnpkit.linalg import expand, norm
+from pnpkit.linalg import expand
 from pnpkit.problem import Problem
 from pnpkit.solvers.blind_pnp_dm import parameter_name, present
-from pnpkit.solvers.diffusion import DiffusionSampler, DiffusionState, extrapolated, moved, variance_at
+from pnpkit.solvers.diffusion import DiffusionState, EstimateSteps, prior_precision, pulled, variance_at
 from pnpkit.solvers.schedules import diffusion_levels, width
 from pnpkit.solvers.steps import curvature, data_gradient, denoised_with_vjp
 
@@ -23,7 +23,7 @@ class BlindDPSState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlindDPS(DiffusionSampler):
+class BlindDPS(EstimateSteps):
     """Both unknowns are denoised in step, each pulled by the data gradient at both estimates.
 
     Chung et al. 2023 (arXiv 2211.10656), algorithm 1: a diffusion prior on the parameter beside that on the image, the
@@ -32,13 +32,11 @@ class BlindDPS(DiffusionSampler):
 
     parameter : name of the theta; None where the operator has only one.
     weight : of the guidance; 1 is the posterior's.
-    eta : share of fresh noise, as in ``dps``.
     """
 
     n_steps: PositiveInt = 200
     parameter: str | None = None
     weight: PositiveFloat = 1.0
-    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     needs = {"prior": ("denoise",), "prior.theta": ("denoise",)}
 
@@ -48,7 +46,7 @@ class BlindDPS(DiffusionSampler):
         levels = diffusion_levels(prior["theta"], theta, self.n_steps, None, None)
         noisy = expand(levels[0], theta) * randn_like(theta, rng)
         scale = width(prior["theta"], theta)
-        parameter = DiffusionState(theta, noisy, levels, scale, (scale / 4) ** -2)
+        parameter = DiffusionState(theta, noisy, levels, scale, prior_precision(scale))
         return BlindDPSState(image.x, theta, image, parameter)
 
     def step(self, problem, prior, state, k, rng):
@@ -66,14 +64,7 @@ class BlindDPS(DiffusionSampler):
         for side, part, clean, back, slope, steep in zip(
             sides, (prior["x"], prior["theta"]), (x, theta), (back_x, back_theta), slopes, steeps, strict=True
         ):
-            now, then = side.levels[k], side.levels[k + 1]
-            pull = back(slope)
-            size = self.weight * now**2 / (1 + leak)
-            farthest = norm(slope) / (steep * norm(pull)).clamp_min(torch.finfo(size.dtype).tiny)
-            estimate = clean - expand(torch.minimum(size, farthest), clean) * pull
-            ahead = estimate if k == 0 else extrapolated(estimate, side.x, side.levels[k - 1], now, then)
-            noisy = moved(side.noisy, ahead, now, then, self.eta, rng)
-            precision = self.remeasured(part, side, clean, k, rng)
-            done = noisy if k + 1 == self.n_steps else estimate
-            new.append(side._replace(x=done, noisy=noisy, precision=precision))
+            size = self.weight * side.levels[k] ** 2 / (1 + leak)
+            estimate = pulled(clean, slope, back(slope), steep, size)
+            new.append(self.advanced(part, side, estimate, clean, k, rng))
         return BlindDPSState(new[0].x, new[1].x, *new), {"sigma": state.image.levels[k]}

@@ -1,26 +1,20 @@
 """Blind-PnPDM: split Gibbs sampling of the image and of the operator's parameter, each with a prior of its own."""
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pnpkit.errors import SpecError
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.priors.base import Priors
 from pnpkit.problem import Problem
-from pnpkit.solvers.base import Solver
-from pnpkit.solvers.diffusion import reverse_diffusion
 from pnpkit.solvers.langevin import conditional
-from pnpkit.solvers.pnp_dm import DEPTH, in_units
-from pnpkit.solvers.schedules import falling, fitted, prior_energy, width
+from pnpkit.solvers.schedules import prior_energy, width
+from pnpkit.solvers.split_gibbs import SplitGibbs
 from pnpkit.solvers.steps import start
-
-PUBLISHED: dict[str, dict[str, Any]] = {  # for images in [-1, 1]; PRISM's code, noise 0.02 and 0.05
-    "prism": {"rho_start": 1.0, "decay": 0.9, "rho_end": 0.1, "n_steps": 200, "burn_in": 100, "thin": 5},
-}
 
 
 class BlindState(NamedTuple):
@@ -32,7 +26,7 @@ class BlindState(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlindPnPDM(Solver):
+class BlindPnPDM(SplitGibbs):
     """Draws in turn θ given m, z given x and θ, x given z, m given x and θ, their couplings falling.
 
     Li, Gan & Kamilov 2025 (arXiv 2505.22923); the order of the steps and what they condition on are those of PRISM
@@ -44,7 +38,7 @@ class BlindPnPDM(Solver):
     sampler often ends in a wrong mode. ``Result.x`` and ``Result.theta`` are of the chain with the least energy.
 
     parameter : name of the theta; None where the operator has only one.
-    burn_in, thin, decay, prior_steps, inner_steps : as in ``pnp_dm``.
+    burn_in, thin, decay, prior_steps, inner_steps : as in ``SplitGibbs``.
     rho_start, rho_end : couplings of the image, in its units. None: a quarter and a twentieth of its value range: a
         blind chain that starts wide or ends narrow is more often in a wrong mode.
     rho_theta_start, rho_theta_end, decay_theta : of the parameter, in its units. None: twice the value range
@@ -52,75 +46,45 @@ class BlindPnPDM(Solver):
         the chain, wider ones smear it.
     """
 
-    n_steps: PositiveInt = 100
-    tol: NonNegativeFloat | None = None
     parameter: str | None = None
     order: Literal["plug_in", "gibbs"] = "plug_in"
-    burn_in: NonNegativeInt = 70
-    thin: PositiveInt = 3
-    rho_start: PositiveFloat | None = None
-    rho_end: PositiveFloat | None = None
-    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     rho_theta_start: PositiveFloat | None = None
     rho_theta_end: PositiveFloat | None = None
     decay_theta: Annotated[float, Field(gt=0, lt=1)] | None = None
     prior_steps: PositiveInt = 8
-    inner_steps: PositiveInt = 50
 
     needs = {"prior": ("denoise",), "prior.theta": ("denoise",)}
-    samples = True
-    scheduled = True
+    presets = {  # PRISM's code, noise 0.02 and 0.05; its couplings of the kernel belong to a network that is given y
+        "prism": {"rho_start": 1.0, "decay": 0.9, "rho_end": 0.1, "n_steps": 200, "burn_in": 100, "thin": 5},
+    }
 
     def init(self, problem: Problem, prior: Priors, rng: torch.Generator, x0: torch.Tensor | None = None) -> BlindState:
         x = start(problem, x0, rng)
         size = width(prior, x)
         theta = present(problem, parameter_name(self.parameter, problem))
         theta_size = width(prior["theta"], theta)
-        rho = falling(self.n_steps, self.burn_in, self.rho_start, self.rho_end, self.decay, (0.25 * size, 0.05 * size))
+        rho = self.falling((0.25 * size, 0.05 * size), self.rho_start, self.rho_end, self.decay)
         ends = (2 * theta_size, 0.9 * theta_size / theta[0].numel() ** 0.5)
-        rho_theta = falling(
-            self.n_steps, self.burn_in, self.rho_theta_start, self.rho_theta_end, self.decay_theta, ends
-        )
+        rho_theta = self.falling(ends, self.rho_theta_start, self.rho_theta_end, self.decay_theta)
         m = expand(rho_theta[0], theta) * randn_like(theta, rng)
         return BlindState(x, m, m, rho, rho_theta)
 
     def step(self, problem: Problem, prior: Priors, state: BlindState, k: int, rng: torch.Generator):
         rho, rho_theta, name = state.rho[k], state.rho_theta[k], parameter_name(self.parameter, problem)
-        theta = self._drawn(prior["theta"], state.m, rho_theta, rng)
+        theta = self.drawn(prior["theta"], state.m, rho_theta, rng)
         known = problem.at(**{name: theta if self.order == "plug_in" else state.m})
         z = conditional(known, state.x, rho**2, self.inner_steps, rng)
-        x = self._drawn(prior["x"], z, rho, rng)
+        x = self.drawn(prior["x"], z, rho, rng)
         in_theta = problem.operator.in_theta(name, x if self.order == "plug_in" else z)
         unknown = Problem(in_theta, problem.likelihood, problem.y)
         m = conditional(unknown, theta, rho_theta**2, self.inner_steps, rng)
         return BlindState(x, theta, m, state.rho, state.rho_theta), {"rho": rho, "rho_theta": rho_theta}
-
-    def _drawn(self, prior: Any, z: torch.Tensor, rho: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-        level = fitted(prior, rho)
-        return reverse_diffusion(prior, z, level, fitted(prior, level / DEPTH), self.prior_steps, rng)
 
     def energy(self, problem: Problem, prior: Priors, state: BlindState, rng: torch.Generator) -> torch.Tensor:
         """nll plus the energies of both priors (``prior_energy``) down to the last couplings."""
         value = problem.at(**{parameter_name(self.parameter, problem): state.theta}).nll(state.x)
         value = value + prior_energy(prior["x"], state.x, state.rho[-1], rng)
         return value + prior_energy(prior["theta"], state.theta, state.rho_theta[-1], rng)
-
-    @classmethod
-    def published(cls, name: str, half_range: float = 0.5) -> Self:
-        """The schedule of "prism" for the image; its couplings of the kernel belong to a network that is given y.
-
-        half_range : half the range of the images' values: the couplings are published for images in [-1, 1].
-        """
-        return cls(**in_units(PUBLISHED, name, half_range))
-
-    def keeps(self, k: int) -> bool:
-        last = self.n_steps - 1
-        return k == last or (k >= self.burn_in and (last - k) % self.thin == 0)
-
-    def scaled(self, c: float) -> Self:
-        """The couplings of the image are in units of x; those of the parameter are not."""
-        sizes = {n: v * c for n in ("rho_start", "rho_end") if (v := getattr(self, n)) is not None}
-        return replace(self, **sizes)
 
 
 def present(problem: Problem, name: str) -> torch.Tensor:

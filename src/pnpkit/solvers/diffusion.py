@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pnpkit.likelihoods import randn_like
-from pnpkit.linalg import expand, inner
+from pnpkit.linalg import expand, inner, norm
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import Solver
 from pnpkit.solvers.schedules import diffusion_levels, spaced, width
@@ -79,17 +79,43 @@ def variance_at(sigma: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedDiffusion(DiffusionSampler):
-    """Steps along an estimate of E[x0 | x_t, y], which subclasses make.
+class EstimateSteps(DiffusionSampler):
+    """Steps along estimates of x0, extrapolated from the last two as in (SDE-)DPM-Solver++ (2M).
 
-    The estimate is extrapolated from the last two, as in (SDE-)DPM-Solver++ (2M) (Lu et al. 2023, arXiv 2211.01095, §5
-    and appendix): that costs nothing and makes the steps second order.
+    Lu et al. 2023 (arXiv 2211.01095, §5 and appendix): that costs nothing and makes the steps second order.
 
     eta : share of fresh noise: with 1 a step draws from p(x_s | x_t, x0) at the estimate of x0 (DDPM), with 0 it
         follows the probability flow (DDIM).
     """
 
     eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+    def advanced(
+        self,
+        prior: Any,
+        state: DiffusionState,
+        estimate: torch.Tensor,  # of x0 given x_t and y
+        clean: torch.Tensor,  # D(x_t, σ_t)
+        k: int,
+        rng: torch.Generator,
+    ) -> DiffusionState:
+        """The state at the next level."""
+        now, then = state.levels[k], state.levels[k + 1]
+        ahead = estimate if k == 0 else extrapolated(estimate, state.x, state.levels[k - 1], now, then)
+        noisy = self.moved(state.noisy, ahead, now, then, rng)
+        x = noisy if k + 1 == self.n_steps else estimate
+        return state._replace(x=x, noisy=noisy, precision=self.remeasured(prior, state, clean, k, rng))
+
+    def moved(
+        self, x: torch.Tensor, clean: torch.Tensor, now: torch.Tensor, then: torch.Tensor, rng: torch.Generator
+    ) -> torch.Tensor:
+        """x_t at level ``now`` moved to level ``then``, given x0."""
+        return moved(x, clean, now, then, self.eta, rng)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedDiffusion(EstimateSteps):
+    """Steps along an estimate of E[x0 | x_t, y], which subclasses make."""
 
     @abstractmethod
     def estimate(
@@ -104,19 +130,9 @@ class GuidedDiffusion(DiffusionSampler):
         """(E[x0 | x_t, y] approximately, D(x_t, sigma))."""
 
     def step(self, problem: Problem, prior: Any, state: DiffusionState, k: int, rng: torch.Generator):
-        now, then = state.levels[k], state.levels[k + 1]
+        now = state.levels[k]
         estimate, clean = self.estimate(problem, prior, state.noisy, now, variance_at(now, state.precision), rng)
-        ahead = estimate if k == 0 else extrapolated(estimate, state.x, state.levels[k - 1], now, then)
-        noisy = self.moved(state.noisy, ahead, now, then, rng)
-        x = noisy if k + 1 == self.n_steps else estimate
-        precision = self.remeasured(prior, state, clean, k, rng)
-        return state._replace(x=x, noisy=noisy, precision=precision), {"sigma": now}
-
-    def moved(
-        self, x: torch.Tensor, clean: torch.Tensor, now: torch.Tensor, then: torch.Tensor, rng: torch.Generator
-    ) -> torch.Tensor:
-        """x_t at level ``now`` moved to level ``then``, given x0."""
-        return moved(x, clean, now, then, self.eta, rng)
+        return self.advanced(prior, state, estimate, clean, k, rng), {"sigma": now}
 
 
 def moved(
@@ -140,6 +156,18 @@ def extrapolated(
     h = torch.where(then > 0, (now / then.clamp_min(torch.finfo(then.dtype).tiny)).log(), 0)
     ratio = (h / (first / now).log().clamp_min(torch.finfo(h.dtype).tiny)).clamp(max=1.0)
     return clean + expand(0.5 * ratio, clean) * (clean - before)
+
+
+def pulled(
+    clean: torch.Tensor,  # D(x_t, sigma)
+    gradient: torch.Tensor,  # ∇nll there
+    slope: torch.Tensor,  # and through the denoiser: Jᴴ∇nll
+    steep: torch.Tensor,  # (B,) curvature of nll along its gradient
+    size: torch.Tensor,  # (B,) the step
+) -> torch.Tensor:
+    """clean − size·slope, but never farther than to the least nll along its gradient."""
+    farthest = norm(gradient) / (steep * norm(slope)).clamp_min(torch.finfo(size.dtype).tiny)
+    return clean - expand(torch.minimum(size, farthest), clean) * slope
 
 
 def posterior_variance(

@@ -7,7 +7,7 @@ import torch
 from pydantic import PositiveFloat
 
 from pnpkit.linalg import expand, norm
-from pnpkit.solvers.diffusion import GuidedDiffusion
+from pnpkit.solvers.diffusion import GuidedDiffusion, pulled
 from pnpkit.solvers.steps import curvature, data_gradient, denoised_with_vjp
 
 
@@ -34,10 +34,9 @@ class DPS(GuidedDiffusion):
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean, back = denoised_with_vjp(prior, x, sigma)
         gradient = data_gradient(problem, clean)
-        slope, steep = back(gradient), curvature(problem, clean, gradient)
+        steep = curvature(problem, clean, gradient)
         size = self.weight * sigma**2 / (1 + variance * steep)
-        farthest = norm(gradient) / (steep * norm(slope)).clamp_min(torch.finfo(size.dtype).tiny)
-        return clean - expand(torch.minimum(size, farthest), x) * slope, clean
+        return pulled(clean, gradient, back(gradient), steep, size), clean
 
     def step(self, problem, prior, state, k, rng):
         if self.guidance == "posterior":
@@ -45,7 +44,7 @@ class DPS(GuidedDiffusion):
         now, then = state.levels[k], state.levels[k + 1]
         clean, back = denoised_with_vjp(prior, state.noisy, now)
         residual = problem.operator(clean) - problem.y
-        slope = back(problem.operator.vjp(clean, residual / expand(norm(residual), residual)))
+        slope = back(problem.operator.vjp(clean, residual / expand(norm(residual).clamp_min(1e-30), residual)))
         size = self.weight * (1 + (2 * now / state.scale) ** 2)
         noisy = self.moved(state.noisy, clean, now, then, rng)
         noisy = noisy - expand(torch.where(then > 0, size, 0), slope) * slope

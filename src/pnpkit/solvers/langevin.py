@@ -4,7 +4,6 @@ import torch
 
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand, inner
-from pnpkit.operators.base import LinearOperator
 from pnpkit.problem import Problem
 from pnpkit.solvers.steps import curvature, data_gradient
 
@@ -18,7 +17,7 @@ def conditional(
 
     Exact (perturb-and-solve) for linear operators with Gaussian noise; else ``inner_steps`` Langevin steps.
     """
-    if isinstance(problem.operator, LinearOperator) and problem.likelihood.name == "gaussian":
+    if problem.quadratic:
         return problem.sample(centre, variance, rng)
     return langevin(problem, centre, variance, inner_steps, rng)
 

@@ -68,8 +68,7 @@ class Result:
 
     def interval(self, level: float = 0.9) -> tuple[Any, Any]:
         """The central credible interval at every pixel: (low, high), each like x (``metrics.uncertainty.interval``)."""
-        low, high = (self._over_samples(lambda s, i=i: uncertainty.interval(s, level)[i]) for i in (0, 1))
-        return low, high
+        return self._over_samples(lambda s: uncertainty.interval(s, level))
 
     def ess(self) -> Any:
         """Effective number of independent samples at every pixel, like x, real; needs 4 draws of a chain or more."""
@@ -79,11 +78,13 @@ class Result:
         """Split R-hat at every pixel, like x, real: near 1 where chains agree; needs 4 draws of a chain or more."""
         return self._over_samples(lambda s: uncertainty.split_rhat(s.unflatten(0, (self.chains, -1))))
 
-    def _over_samples(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    def _over_samples(self, function: Callable[[torch.Tensor], Any]) -> Any:
         if self.samples is None:
             raise CapabilityError("This result has no samples: its solver gives one estimate. Use a sampler.")
         value = function(_tensor(self.samples))
-        return value.cpu().numpy() if isinstance(self.samples, np.ndarray) else value
+        if not isinstance(self.samples, np.ndarray):
+            return value
+        return tuple(v.cpu().numpy() for v in value) if isinstance(value, tuple) else value.cpu().numpy()
 
     @property
     def spec(self) -> dict[str, Any]:

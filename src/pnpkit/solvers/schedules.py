@@ -6,7 +6,6 @@ import torch
 
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand, inner
-from pnpkit.operators.base import LinearOperator
 from pnpkit.priors.base import Denoiser
 from pnpkit.problem import Problem
 from pnpkit.solvers.steps import on_x
@@ -80,43 +79,6 @@ def given_or_widest(prior: Any, sigma: float | None, x: torch.Tensor) -> torch.T
     if sigma is None:
         return fitted(prior, WIDEST * x.abs().flatten(1).amax(1))
     return fitted(prior, x.real.new_full((x.shape[0],), sigma))
-
-
-def couplings(
-    problem: Problem,
-    prior: Any,
-    x: torch.Tensor,
-    n: int,
-    burn_in: int,
-    first: float | None,
-    last: float | None,
-    decay: float | None,
-) -> torch.Tensor:
-    """(n, B): falling ρ of a split Gibbs sampler, constant after ``burn_in`` (``PnPDM``)."""
-    size = width(prior, x)
-    if isinstance(problem.operator, LinearOperator) and problem.likelihood.name == "gaussian":
-        low = 0.25 * noise_level(problem)
-    else:
-        low = 0.01 * size
-    return falling(n, burn_in, first, last, decay, (2 * size, low))
-
-
-def falling(
-    n: int,
-    burn_in: int,
-    first: float | None,
-    last: float | None,
-    decay: float | None,
-    default: tuple[torch.Tensor, torch.Tensor],
-) -> torch.Tensor:
-    """(n, B): from first to last, each (B,) of ``default`` where None; equal ratios up to burn_in, or by ``decay``."""
-    low = default[1] if last is None else torch.full_like(default[1], last)
-    low = torch.where(low > 0, low, torch.ones_like(low))
-    high = torch.maximum(default[0] if first is None else torch.full_like(low, first), low)
-    k = torch.arange(n, dtype=low.dtype, device=low.device)[:, None]
-    if decay is not None:
-        return torch.maximum(high * decay**k, low)
-    return high * (low / high) ** (k / max(1, min(burn_in, n - 1))).clamp(max=1.0)
 
 
 def prior_energy(

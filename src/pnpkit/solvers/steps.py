@@ -88,7 +88,7 @@ def curvature(problem: Problem, x: torch.Tensor, direction: torch.Tensor) -> tor
 
 def steepest(problem: Problem, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """The largest curvature of nll, (B,): of a quadratic one its Lipschitz constant, else that along the gradient."""
-    if isinstance(problem.operator, LinearOperator) and problem.likelihood.name == "gaussian":
+    if problem.quadratic:
         return problem.lipschitz
     return curvature(problem, x, gradient)
 

@@ -1,0 +1,81 @@
+"""What split Gibbs samplers share: couplings that fall, draws from a diffusion prior, draws that are kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Self
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from pnpkit.errors import SpecError, suggest
+from pnpkit.solvers.base import Solver
+from pnpkit.solvers.diffusion import reverse_diffusion
+from pnpkit.solvers.schedules import fitted
+
+DEPTH = 25.0  # of a draw from the prior: the ratio of its first and last noise level; 1/DEPTH² of the variance is lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitGibbs(Solver):
+    """Base of samplers that draw from the data term and from a prior in turn, coupled by ρ.
+
+    burn_in : steps before draws are kept; every ``thin``-th after it is (``result.samples``).
+    decay : ρ_k = max(rho_start·decay^k, rho_end), as published (0.9). None: equal ratios that end at burn_in.
+    prior_steps : network calls of one draw from the prior; with few of them draws vary too little.
+    inner_steps : Langevin steps where the data term has no exact draw.
+    """
+
+    n_steps: PositiveInt = 100
+    tol: NonNegativeFloat | None = None
+    burn_in: NonNegativeInt = 70
+    thin: PositiveInt = 3
+    rho_start: PositiveFloat | None = None
+    rho_end: PositiveFloat | None = None
+    decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    prior_steps: PositiveInt = 10
+    inner_steps: PositiveInt = 50
+
+    samples = True
+    scheduled = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # published schedules, for images in [-1, 1]
+
+    def drawn(self, prior: Any, z: torch.Tensor, rho: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        """A draw from p(x)·exp(−‖x − z‖²/2ρ²), ρ (B,) fitted into the denoiser's range."""
+        level = fitted(prior, rho)
+        return reverse_diffusion(prior, z, level, fitted(prior, level / DEPTH), self.prior_steps, rng)
+
+    def falling(
+        self,
+        default: tuple[torch.Tensor, torch.Tensor],  # (B,) each: first and last where the next two are None
+        first: float | None,
+        last: float | None,
+        decay: float | None,
+    ) -> torch.Tensor:
+        """(n_steps, B): couplings from first to last; equal ratios up to burn_in, or by ``decay``."""
+        low = default[1] if last is None else torch.full_like(default[1], last)
+        low = torch.where(low > 0, low, torch.ones_like(low))
+        high = torch.maximum(default[0] if first is None else torch.full_like(low, first), low)
+        k = torch.arange(self.n_steps, dtype=low.dtype, device=low.device)[:, None]
+        if decay is not None:
+            return torch.maximum(high * decay**k, low)
+        return high * (low / high) ** (k / max(1, min(self.burn_in, self.n_steps - 1))).clamp(max=1.0)
+
+    def keeps(self, k: int) -> bool:
+        last = self.n_steps - 1
+        return k == last or (k >= self.burn_in and (last - k) % self.thin == 0)
+
+    def scaled(self, c: float) -> Self:
+        """The couplings of the image are in units of x."""
+        sizes = {n: v * c for n in ("rho_start", "rho_end") if (v := getattr(self, n)) is not None}
+        return replace(self, **sizes)
+
+    @classmethod
+    def published(cls, name: str, half_range: float = 0.5) -> Self:
+        """One of ``presets`` by name.
+
+        half_range : half the range of the images' values: the couplings are published for images in [-1, 1].
+        """
+        if name not in cls.presets:
+            raise SpecError(f"{cls.__name__}: there is no published schedule {name!r}.{suggest(name, cls.presets)}")
+        settings = cls.presets[name]
+        return cls(**settings | {n: settings[n] * half_range for n in ("rho_start", "rho_end")})  # type: ignore[operator]

@@ -17,7 +17,7 @@ from pnpkit import registry
 from pnpkit.errors import CapabilityError, DataError, DivergedError, ShapeError, SpecError
 from pnpkit.likelihoods import Gaussian, Likelihood
 from pnpkit.operators.base import LinearOperator, Operator
-from pnpkit.priors.base import Denoiser, Prior, Priors, Proximable
+from pnpkit.priors.base import Denoiser, PosteriorDenoiser, Prior, Priors, Proximable
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import AnyPrior, Solver, missing, solve
 from pnpkit.solvers.result import Result
@@ -104,7 +104,7 @@ class Reconstructor:
         if not isinstance(self.scale, str):
             return float(self.scale), f"scale: images are multiplied by {self.scale:g} inside, as asked"
         part = self.prior["x"] if isinstance(self.prior, Priors) else self.prior
-        wanted = part.domain.value_range if isinstance(part, Denoiser) else None
+        wanted = part.domain.value_range if isinstance(part, Denoiser | PosteriorDenoiser) else None
         if wanted is None:
             return 1.0, None
         x = problem.operator.initial(problem.y, torch.Generator(problem.device).manual_seed(0))
@@ -243,6 +243,9 @@ def _default_solver(op: Operator, likelihood: Likelihood, prior: AnyPrior, notes
         name = "pdhg" if linear and (several or not gaussian) else "fista" if gaussian and linear else "pgd"
     elif isinstance(part, Denoiser):
         name = "hqs" if gaussian and linear else "pgd"
+    elif isinstance(part, PosteriorDenoiser):
+        notes.append("solver: posterior_sampler with one step, the posterior mean (default for a posterior denoiser)")
+        return registry.solver({"name": "posterior_sampler", "n_steps": 1})
     else:
         raise CapabilityError(f"There is no default solver for the prior {type(part).__name__}; give solver=….")
     notes.append(f"solver: {name} (default for this operator, noise and prior)")

@@ -136,7 +136,22 @@ class Problem:
         value = torch.as_tensor(operator.norm(), device=self.device) ** 2 * weight
         return value.expand(self.batch)
 
+    @cached_property
+    def noise_level(self) -> torch.Tensor:
+        """Standard deviation of the noise per pixel of x, (B,), in its units; Gaussian noise, linear operator.
+
+        sigma_y/‖A‖·√(m/n) for fewer measurements m than pixels n (×2 super-resolution: ‖A‖ ≈ 1/2, m = n/4, so sigma_y),
+        sigma_y/‖A‖ for more.
+        """
+        measured, pixels = (torch.Size(shape).numel() for shape in (self.operator.out_shape, self.in_shape))
+        return self.lipschitz.rsqrt() * min(1.0, measured / pixels) ** 0.5
+
     # --- other problems ---
+
+    @cached_property
+    def homogeneous(self) -> "Problem":
+        """The same with y = 0: its prox is the linear part of this one's."""
+        return replace(self, y=torch.zeros_like(self.y))
 
     def at(self, **theta: torch.Tensor) -> "Problem":
         """The same data under other operator parameters."""
@@ -226,6 +241,21 @@ class ProblemGroup:
     def lipschitz(self) -> torch.Tensor:
         """As ``Problem.lipschitz``, (B,)."""
         return torch.cat([p.lipschitz for p in self.problems])
+
+    @property
+    def quadratic(self) -> bool:
+        """As ``Problem.quadratic``, of all parts."""
+        return all(p.quadratic for p in self.problems)
+
+    @cached_property
+    def noise_level(self) -> torch.Tensor:
+        """As ``Problem.noise_level``, (B,)."""
+        return torch.cat([p.noise_level for p in self.problems])
+
+    @cached_property
+    def homogeneous(self) -> "ProblemGroup":
+        """As ``Problem.homogeneous``."""
+        return ProblemGroup([p.homogeneous for p in self.problems])
 
     def initial(self, rng: torch.Generator | None = None) -> torch.Tensor:
         """A starting image for every part."""

@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 from pnpkit.errors import CapabilityError, SpecError, WeightsError
 from pnpkit.priors import ADM, DiffusersUNet, UNetDenoiser
 from pnpkit.priors.networks.edm import Preconditioned
+from pnpkit.priors.networks.shapes import extended
 from pnpkit.priors.networks.unet import UNet, count
-from pnpkit.priors.unet import extended
 from pnpkit.priors.weights import convert
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from pnpkit.priors.adapt import from_eps
 from pnpkit.priors.base import Denoiser, Domain
-from pnpkit.priors.unet import extended
+from pnpkit.priors.networks.shapes import extended
 from pnpkit.priors.weights import fill, load
 from pnpkit.priors.wrappers import Rescale
 

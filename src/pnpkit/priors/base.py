@@ -217,9 +217,15 @@ class PosteriorDenoiser(Prior):
         """E[x0 | x0 + sigma·n = x, problem.y]."""
         return self.given(problem)(x, sigma)
 
+    @final
     def given(self, problem: "Problem") -> Denoiser:
         """The denoiser of this problem's posterior: plain samplers run on it."""
+        if reason := self.misfit(problem.in_shape, problem.in_dtype):
+            raise ShapeError(f"{type(self).__name__} does not fit {type(problem.operator).__name__}: {reason}.")
         return Given(posterior=self, problem=problem)
+
+    def misfit(self, shape: Shape, dtype: torch.dtype) -> str | None:
+        return self.domain.misfit(shape, dtype)
 
 
 class Given(Denoiser):
@@ -231,6 +237,11 @@ class Given(Denoiser):
         self.domain = posterior.domain
 
     def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        if x.shape[0] != self.problem.batch:  # type: ignore[attr-defined]
+            raise ShapeError(
+                f"{type(self.posterior).__name__}: {x.shape[0]} images for a problem of {self.problem.batch} "  # type: ignore[attr-defined]
+                "measurements; use problem.repeat(n) for several images of one measurement."
+            )
         return self.posterior._posterior_denoise(x, sigma, self.problem)  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from pnpkit.errors import CapabilityError, WeightsError
 from pnpkit.priors.adapt import from_vp
 from pnpkit.priors.base import Denoiser, Domain
-from pnpkit.priors.unet import extended
+from pnpkit.priors.networks.shapes import extended
 from pnpkit.priors.wrappers import Rescale
 from pnpkit.processes import VP, Output
 

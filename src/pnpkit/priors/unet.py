@@ -1,16 +1,14 @@
 """The denoiser that ``pnpkit train`` makes."""
 
-import json
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
-from torch.nn import functional
 
-from pnpkit.errors import WeightsError
 from pnpkit.priors.base import Denoiser, Domain
 from pnpkit.priors.networks.edm import Preconditioned
+from pnpkit.priors.networks.shapes import on_real_images
 from pnpkit.priors.networks.unet import UNet
-from pnpkit.priors.weights import fill, load, metadata
+from pnpkit.priors.weights import described, fill, load
 
 FORMAT = "pnpkit-unet-1"
 
@@ -32,7 +30,7 @@ class UNetDenoiser(Denoiser):
     def __init__(self, weights: str, arithmetic: Literal["float32", "bfloat16"] = "float32", compiled: bool = False):
         super().__init__()
         self.weights, self.arithmetic, self.compiled = weights, arithmetic, compiled
-        told = architecture(weights)
+        told = described(weights, FORMAT, "Other networks have their own priors: ffdnet, dncnn, drunet.")
         self.complex = told.pop("complex")
         low, high = told.pop("sigma_range")
         mean, std = told.pop("mean"), told.pop("std")
@@ -50,11 +48,7 @@ class UNetDenoiser(Denoiser):
         self.domain = Domain((channels, None, None), dtype, (low, high), None if self.complex else (0.0, 1.0))
 
     def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        z = torch.cat([x.real, x.imag], 1) if self.complex else x
-        height, width = z.shape[-2:]
-        z = extended(z, self.body.network.multiple)
-        clean = self._run(z, sigma)[..., :height, :width]
-        return torch.complex(*clean.chunk(2, 1)) if self.complex else clean
+        return on_real_images(lambda z: self._run(z, sigma), x, self.body.network.multiple)
 
     def _run(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         with torch.autocast(z.device.type, torch.bfloat16, enabled=self.arithmetic == "bfloat16"):
@@ -67,21 +61,3 @@ class UNetDenoiser(Denoiser):
     @classmethod
     def example(cls) -> Self:
         return cls(weights="photos_gray")
-
-
-def architecture(weights: str) -> dict[str, Any]:
-    """What the file says about its network."""
-    told = metadata(weights)
-    if told.get("format") != FORMAT:
-        raise WeightsError(
-            f"{weights} was not written by `pnpkit train` (no {FORMAT} in its metadata); other networks have their own "
-            "priors: ffdnet, dncnn, drunet."
-        )
-    return json.loads(told["network"])
-
-
-def extended(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Reflected at the right and the lower edge to multiples of ``multiple``; repeated where an image is too small."""
-    bottom, right = (-n % multiple for n in x.shape[-2:])
-    mode = "reflect" if bottom < x.shape[-2] and right < x.shape[-1] else "replicate"
-    return functional.pad(x, (0, right, 0, bottom), mode=mode)

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,6 +72,14 @@ def metadata(name: str) -> dict[str, str]:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is truncated or not a safetensors file: {error}") from error
+
+
+def described(name: str, form: str, hint: str) -> dict[str, Any]:
+    """What a file of ``pnpkit train`` says about its network; WeightsError with ``hint`` where it has another form."""
+    told = metadata(name)
+    if told.get("format") != form:
+        raise WeightsError(f"{name} is not {form} (its metadata say {told.get('format', 'nothing')}). {hint}")
+    return json.loads(told["network"])
 
 
 def _safetensors(path: Path) -> State:

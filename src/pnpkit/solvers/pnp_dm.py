@@ -9,7 +9,7 @@ from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.problem import Problem
 from pnpkit.solvers.langevin import conditional
-from pnpkit.solvers.schedules import noise_level, width
+from pnpkit.solvers.schedules import width
 from pnpkit.solvers.split_gibbs import SplitGibbs
 from pnpkit.solvers.steps import start
 
@@ -49,7 +49,7 @@ class PnPDM(SplitGibbs):
     def init(self, problem: Problem, prior: Any, rng: torch.Generator, x0: torch.Tensor | None = None) -> PnPDMState:
         x = start(problem, x0, rng)
         size = width(prior, x)
-        ends = (2 * size, 0.25 * noise_level(problem) if problem.quadratic else 0.01 * size)
+        ends = (2 * size, 0.25 * problem.noise_level if problem.quadratic else 0.01 * size)
         rho = self.falling(ends, self.rho_start, self.rho_end, self.decay)
         if x0 is None:  # forget the image from the data, which is no draw
             x = x + expand(rho[0], x) * randn_like(x, rng)

@@ -6,7 +6,7 @@ import torch
 
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand, inner
-from pnpkit.priors.base import Denoiser
+from pnpkit.priors.base import Denoiser, PosteriorDenoiser
 from pnpkit.problem import Problem
 from pnpkit.solvers.steps import on_x
 
@@ -24,22 +24,12 @@ def log_spaced(first: torch.Tensor, last: torch.Tensor, n: int) -> torch.Tensor:
 def fitted(prior: Any, sigma: torch.Tensor) -> torch.Tensor:
     """``sigma`` moved into the denoiser's range; as it is for other priors."""
     part = on_x(prior)
-    return sigma.clamp(*part.domain.sigma_range) if isinstance(part, Denoiser) else sigma
-
-
-def noise_level(problem: Problem) -> torch.Tensor:
-    """Standard deviation of the noise per pixel of x, (B,); Gaussian noise, linear operator.
-
-    sigma_y/‖A‖·√(m/n) for fewer measurements m than pixels n (×2 super-resolution: ‖A‖ ≈ 1/2, m = n/4, so sigma_y),
-    sigma_y/‖A‖ for more.
-    """
-    measured, pixels = (torch.Size(shape).numel() for shape in (problem.operator.out_shape, problem.in_shape))
-    return problem.lipschitz.rsqrt() * min(1.0, measured / pixels) ** 0.5
+    return sigma.clamp(*part.domain.sigma_range) if isinstance(part, Denoiser | PosteriorDenoiser) else sigma
 
 
 def given_or_noise(problem: Problem, prior: Any, sigma: float | None) -> torch.Tensor:
     """``sigma`` for every sample, the noise level where it is None; fitted to the denoiser, (B,)."""
-    level = noise_level(problem)
+    level = problem.noise_level
     return fitted(prior, level if sigma is None else torch.full_like(level, sigma))
 
 

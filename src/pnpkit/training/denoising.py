@@ -1,32 +1,80 @@
 """Denoising score matching: the objective that makes a denoiser, hence a score."""
 
 import math
-from collections.abc import Callable
+import re
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from pnpkit.priors.networks.edm import Preconditioned
+from pnpkit.priors.networks.edm import Body, Preconditioned
 from pnpkit.priors.networks.unet import UNet, noise_coordinate
+from pnpkit.priors.unet import FORMAT
 from pnpkit.priors.weights import State, fill, load
 from pnpkit.training.data import Pool
+from pnpkit.training.objectives import Objective
 from pnpkit.training.recipe import NoiseOptions, Recipe
 
+MIDDLE = re.compile(r"middle\.blocks\.(\d+)\.")
 
-def build(recipe: Recipe) -> Preconditioned:
-    """The network of a recipe, with initial weights from its seed, or from the weights that it starts from."""
-    image, network = recipe.image, recipe.network
+
+class DenoisingScoreMatching(Objective):
+    """E‖D(x + sigma·n, sigma) − x‖² over images and noise levels."""
+
+    prior = "unet"
+
+    def build(self) -> Preconditioned:
+        return Preconditioned(started(self.recipe, {}), self.recipe.image.mean, self.recipe.image.std)
+
+    def networks(self, model: nn.Module) -> list[nn.Module]:
+        return [model.network]  # type: ignore[list-item]
+
+    def draw(self, pool: Pool, first: int, n: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+        return tuple(t.to(device) for t in draw(pool, self.recipe.noise, self.recipe.seed, first, n))
+
+    def loss(self, model: Preconditioned, bodies: list[Body], batch: tuple[torch.Tensor, ...]):
+        return loss(model, bodies[0], *batch)
+
+    def scores(self, model: Preconditioned, images: torch.Tensor) -> dict[str, float]:
+        return psnr_by_sigma(model, images, self.recipe.validation.sigmas)
+
+    def saved(self, model: Preconditioned) -> tuple[str, dict[str, Any], dict[str, torch.Tensor]]:
+        image, noise = self.recipe.image, self.recipe.noise
+        told = {"mean": model.mean, "std": model.std, "complex": image.complex, "sigma_range": reach(noise)}
+        return FORMAT, model.network.config | told, model.network.state_dict()
+
+
+def reach(noise: NoiseOptions) -> list[float]:
+    """The noise levels that a network has seen."""
+    return [min(noise.range[0], noise.focus[0]), max(noise.range[1], noise.focus[1])]
+
+
+def started(recipe: Recipe, options: dict[str, Any]) -> UNet:
+    """A U-Net with initial weights from the recipe's seed, or from the weights that it starts from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        unet = UNet(
-            channels=image.channels,
-            widths=network.widths,
-            blocks=network.blocks,
-            attention=network.attention,
-        )
+        unet = UNet(**{"channels": recipe.image.channels} | recipe.network.model_dump(exclude_none=True) | options)
     if recipe.start is not None:
-        fill(unet, other_channels({k: v.float() for k, v in load(recipe.start).items()}, unet), recipe.start)
-    return Preconditioned(unet, image.mean, image.std)
+        state = {k: v.float() for k, v in load(recipe.start).items()}
+        fill(unet, with_conditions(other_channels(without_blocks(state, unet), unet), unet), recipe.start)
+    return unet
+
+
+def without_blocks(state: State, unet: UNet) -> State:
+    """Without the residual blocks of the coarsest resolution that the network does not have."""
+    kept = len(unet.middle.blocks)
+    return {k: v for k, v in state.items() if not (m := MIDDLE.match(k)) or int(m[1]) < kept}
+
+
+def with_conditions(state: State, unet: UNet) -> State:
+    """With zero weights for further input channels, so that the network starts as it was."""
+    missing = unet.head.weight.shape[1] - state["head.weight"].shape[1]
+    return (
+        state
+        if missing <= 0
+        else state | {"head.weight": functional.pad(state["head.weight"], (0, 0, 0, 0, 0, missing))}
+    )
 
 
 def other_channels(state: State, unet: UNet) -> State:
@@ -62,7 +110,7 @@ def draw(pool: Pool, noise: NoiseOptions, seed: int, first: int, n: int) -> tupl
 
 def loss(
     model: Preconditioned,
-    body: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    body: Body,
     x: torch.Tensor,
     sigma: torch.Tensor,
     noise: torch.Tensor,

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from pnpkit.errors import DataError, DivergedError, PnpkitError
-from pnpkit.priors.networks.edm import Preconditioned
-from pnpkit.training import denoising
 from pnpkit.training.data import Pool
+from pnpkit.training.denoising import trimmed
+from pnpkit.training.objectives import objective_of
 from pnpkit.training.processes import Processes
 from pnpkit.training.recipe import OptimiserOptions, Recipe
 from pnpkit.training.run import Run
@@ -39,8 +39,9 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, pool: Pool, device: torch.device, processes: Processes):
         self.recipe, self.pool, self.device, self.processes = recipe, pool, device, processes
-        self.model: Preconditioned = denoising.build(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.mean: Preconditioned = denoising.build(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = objective_of(recipe)
+        self.model: nn.Module = self.objective.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mean: nn.Module = self.objective.build().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.mean.requires_grad_(False)
         options = recipe.optimiser
         self.optimiser = torch.optim.AdamW(
@@ -50,26 +51,15 @@ class Trainer:
             weight_decay=options.weight_decay,
             fused=True,
         )
-        self.body = self._body(options)
+        self.bodies = self.objective.bodies(self.model, device)
         self.step = 0
 
-    def _body(self, options: OptimiserOptions) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        network = self.model.network
-        compiled = torch.compile(network) if options.compile else network
-
-        def body(z: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
-                return compiled(z.contiguous(memory_format=torch.channels_last), embedding)
-
-        return body
-
     def advance(self) -> torch.Tensor:
-        """One step; the mean error of its samples (``denoising.loss``)."""
+        """One step; the mean error of its samples (the objective's)."""
         options, k = self.recipe.optimiser, self.step
         share, first = self.processes.share(options.batch)
-        drawn = denoising.draw(self.pool, self.recipe.noise, self.recipe.seed, k * options.batch + first, share)
-        x, sigma, noise = (t.to(self.device) for t in drawn)
-        value, error = denoising.loss(self.model, self.body, x, sigma, noise)
+        batch = self.objective.draw(self.pool, k * options.batch + first, share, self.device)
+        value, error = self.objective.loss(self.model, self.bodies, batch)
         value.backward()
         self.processes.average(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
@@ -132,7 +122,7 @@ def train(
         report(f"going on after step {trainer.step} of {recipe.optimiser.steps}")
     with run.bar(recipe.optimiser.steps, enabled=progress and processes.leader) as bar:
         _steps(trainer, run, held_out, bar, report, every_seconds)
-    weights = run.finish(trainer.mean, recipe, trainer.step)
+    weights = run.finish(trainer.objective, trainer.mean, trainer.step)
     processes.leave()
     return weights
 
@@ -159,7 +149,7 @@ def _steps(trainer: Trainer, run: Run, held_out: torch.Tensor, bar: Bar, report:
             run.log(k, {"loss": value, "samples_per_second": speed, "rate": rate_at(options, k - 1)})
             bar(k, value, speed)
         if (k % recipe.validation.every == 0 or last) and trainer.processes.leader:
-            values = denoising.psnr_by_sigma(trainer.mean.eval(), held_out, recipe.validation.sigmas)
+            values = trainer.objective.scores(trainer.mean.eval(), held_out)
             run.log(k, {"psnr": values})
             report(f"step {k}: " + "  ".join(f"{s}: {v:.2f} dB" for s, v in values.items()))
             clock = Clock(k)
@@ -201,7 +191,7 @@ def _pool(recipe: Recipe, sources: Sequence[Source], augment: bool) -> Pool:
 def _validation_images(recipe: Recipe) -> torch.Tensor:
     options = recipe.validation
     pool = _pool(recipe, options.data, augment=False)
-    images = denoising.trimmed(pool.centres(options.images, options.size), 2 ** (len(recipe.network.widths) - 1))
+    images = trimmed(pool.centres(options.images, options.size), 2 ** (len(recipe.network.widths) - 1))
     if 0 in images.shape:
         raise DataError(f"The validation images {tuple(images.shape)} are too small for the network.")
     return images

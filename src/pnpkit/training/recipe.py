@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from pnpkit.errors import DataError, SpecError, suggest
 from pnpkit.io.mappings import read_mapping
+from pnpkit.training.families import AnyFamily
 from pnpkit.training.sources import AnySource
 
 
@@ -36,6 +37,7 @@ class NetworkOptions(Part):
     widths: tuple[PositiveInt, ...] = (48, 96, 176, 208)
     blocks: PositiveInt = 2
     attention: bool = False
+    middle: PositiveInt | None = None
 
 
 class NoiseOptions(Part):
@@ -44,6 +46,30 @@ class NoiseOptions(Part):
     range: tuple[PositiveFloat, PositiveFloat] = (0.002, 20.0)
     focus: tuple[PositiveFloat, PositiveFloat] = (0.01, 0.4)
     share: float = Field(default=0.7, ge=0, le=1)
+
+
+class PosteriorOptions(Part):
+    """Training of a posterior denoiser: measurements are made on the fly, every sample with its own operator and noise.
+
+    network : "unfolding" (``UnfoldingNetwork``) or "concatenation" (``ConcatenationNetwork``).
+    stages, shared, dual, anchor, data_step : of the unrolled network, as there.
+    families : the operators. sigma : standard deviation of the measurement's noise, log-uniform.
+    alone : share of samples with x_t at the highest noise level, where it says nothing: the posterior mean given y.
+    stage_loss : weight of the mean loss of the stages before the last.
+    recompute : keep nothing of a stage for its gradient but its input, so that memory does not grow with ``stages``.
+    """
+
+    network: Literal["unfolding", "concatenation"] = "unfolding"
+    stages: PositiveInt = 3
+    shared: bool = True
+    dual: bool = True
+    anchor: bool = True
+    data_step: Literal["prox", "gradient"] = "prox"
+    families: tuple[AnyFamily, ...] = Field(min_length=1)
+    sigma: tuple[PositiveFloat, PositiveFloat] = (0.004, 0.1)
+    alone: float = Field(default=0.5, ge=0, le=1)
+    stage_loss: float = Field(default=0.1, ge=0)
+    recompute: bool = False
 
 
 class OptimiserOptions(Part):
@@ -85,6 +111,7 @@ class Recipe(Part):
     network: NetworkOptions = NetworkOptions()
     start: str | None = Field(default=None, description="weights to begin with: a shipped name or a file of `train`")
     noise: NoiseOptions = NoiseOptions()
+    posterior: PosteriorOptions | None = None
     optimiser: OptimiserOptions
     validation: ValidationOptions
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pnpkit.errors import DataError, SpecError
-from pnpkit.priors.networks.edm import Preconditioned
-from pnpkit.priors.networks.unet import count
-from pnpkit.priors.unet import FORMAT
 from pnpkit.priors.weights import file_digest
+from pnpkit.training.objectives import Objective
 from pnpkit.training.recipe import OptimiserOptions, Recipe
 
 
@@ -30,8 +29,9 @@ class Run:
         told = folder / "recipe.json"
         if told.is_file():
             before = json.loads(told.read_text())["kept"]
-            if before != recipe.kept():
-                changed = sorted(k for k in before | recipe.kept() if before.get(k) != recipe.kept().get(k))
+            before, now = given(before), given(recipe.kept())  # options of later versions are None in earlier ones
+            if before != now:
+                changed = sorted(k for k in before | now if before.get(k) != now.get(k))
                 raise SpecError(
                     f"{folder} holds a run of another recipe (different: {', '.join(changed)}); choose another folder."
                 )
@@ -120,19 +120,21 @@ class Run:
 
     # --- the end ---
 
-    def finish(self, model: Preconditioned, recipe: Recipe, steps: int) -> Path:
+    def finish(self, objective: Objective, model: nn.Module, steps: int) -> Path:
         """Write the weights in half precision with what is needed to rebuild the network, and their card."""
+        recipe = objective.recipe
         path = self.folder / f"{recipe.name}.safetensors"
         if not self.leader:
             return path
-        save_weights(path, model, recipe)
+        form, network, tensors = objective.saved(model)
+        save_weights(path, form, network, tensors)
         log = [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
         card = {
             "name": recipe.name,
-            "prior": "unet",
+            "prior": objective.prior,
             "about": recipe.about,
             "terms": recipe.terms,
-            "parameters": count(model.network),
+            "parameters": sum(t.numel() for t in tensors.values()),
             "sha256": file_digest(path),
             "steps": steps,
             "samples": steps * recipe.optimiser.batch,
@@ -146,20 +148,17 @@ class Run:
         return path
 
 
-def save_weights(path: Path, model: Preconditioned, recipe: Recipe) -> None:
-    """A .safetensors file in float16; the architecture in its metadata."""
+def given(told: dict[str, Any]) -> dict[str, Any]:
+    """Without what is None."""
+    return {k: given(v) if isinstance(v, dict) else v for k, v in told.items() if v is not None}
+
+
+def save_weights(path: Path, form: str, network: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """A .safetensors file in float16; its form and the architecture in its metadata."""
     from safetensors.torch import save_file
 
-    image, noise = recipe.image, recipe.noise
-    network = {
-        **model.network.config,
-        "mean": model.mean,
-        "std": model.std,
-        "complex": image.complex,
-        "sigma_range": [min(noise.range[0], noise.focus[0]), max(noise.range[1], noise.focus[1])],
-    }
-    tensors = {k: v.to(torch.float16).contiguous() for k, v in model.network.state_dict().items()}
-    save_file(tensors, str(path), metadata={"format": FORMAT, "network": json.dumps(network)})
+    half = {k: v.to(torch.float16).contiguous() for k, v in tensors.items()}
+    save_file(half, str(path), metadata={"format": form, "network": json.dumps(network)})
     path.chmod(0o644)  # safetensors writes files that only their owner reads
 
 

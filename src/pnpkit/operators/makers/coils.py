@@ -4,7 +4,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from pnpkit.errors import DataError, ShapeError
 from pnpkit.types import Shape
@@ -93,3 +93,25 @@ def _fully_sampled(kspace: torch.Tensor) -> int:
 def _centre(t: torch.Tensor, side: int) -> torch.Tensor:
     rows, columns = (slice(n // 2 - side // 2, n // 2 - side // 2 + side) for n in t.shape[-2:])
     return t[..., rows, columns]
+
+
+def random_coil_maps(shape: Shape, seed: NonNegativeInt = 0) -> torch.Tensor:
+    """Smooth coils of random place, reach and phase around the image; Σ|maps|² = 1 in every pixel.
+
+    A coil's magnitude is a Gaussian of the distance from a point on a ring just outside the image, its phase linear.
+    For simulations that should not depend on one coil geometry.
+
+    shape : (coils, H, W).
+    """
+    if len(shape) != 3 or not all(n > 0 for n in shape):
+        raise ShapeError(f"random_coil_maps: shape is (coils, H, W), given {tuple(shape)}.")
+    rng = torch.Generator().manual_seed(seed)
+    n = shape[0]
+    turn, ring, reach, *slopes, phase = torch.rand(6, n, 1, 1, generator=rng)
+    angle = 2 * torch.pi * (torch.arange(n).reshape(-1, 1, 1) + 0.5 * turn + turn[0]) / n
+    row, column = (torch.linspace(-1, 1, m) for m in shape[1:])
+    down, right = row[:, None] - (1 + 0.3 * ring) * angle.sin(), column - (1 + 0.3 * ring) * angle.cos()
+    size = torch.exp(-(down**2 + right**2) / (2 * (0.6 + 0.6 * reach) ** 2))
+    waves = 2 * (slopes[0] - 0.5) * row[:, None] + 2 * (slopes[1] - 0.5) * column
+    maps = torch.polar(size, torch.pi * waves + 2 * torch.pi * phase)
+    return maps / maps.abs().square().sum(0).sqrt()

@@ -1,10 +1,14 @@
 """EDM's preconditioning: from a raw network F to the denoiser D."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
 from pnpkit.linalg import expand
 from pnpkit.priors.networks.unet import UNet, noise_coordinate
+
+Body = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (image, embedding) -> raw output
 
 
 class Preconditioned(nn.Module):
@@ -32,8 +36,19 @@ class Preconditioned(nn.Module):
         condition: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """E[x0 | x], x (B, C, H, W) with H and W multiples of ``network.multiple``, sigma (B,)."""
-        skip, out, scale = self.scales(sigma, x)
         e = self.network.embedding(noise_coordinate(sigma, self.std), label)
+        return self.applied(x, sigma, e, self.network, condition)
+
+    def applied(
+        self,
+        x: torch.Tensor,
+        sigma: torch.Tensor,
+        embedding: torch.Tensor,
+        body: Body,
+        condition: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``forward`` with its embedding given, and ``body`` in the network's place: compiled, or in bfloat16."""
+        skip, out, scale = self.scales(sigma, x)
         z = scale * (x - self.mean)
-        raw = self.network(z if condition is None else torch.cat([z, condition], 1), e)
+        raw = body(z if condition is None else torch.cat([z, condition], 1), embedding)
         return self.mean + skip * (x - self.mean) + out * raw.to(x.dtype)

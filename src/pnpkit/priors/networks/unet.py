@@ -21,6 +21,7 @@ class UNet(nn.Module):
 
     channels : of the image; conditions : further input channels (a CT slice, an edge map).
     widths : channels per resolution, the first at full resolution. blocks : per resolution and direction.
+    middle : blocks at the coarsest resolution; as many as elsewhere when None.
     attention : self-attention after the blocks of the coarsest resolution.
     classes : number of labels, 0 for none; label ``classes`` means "no label".
     """
@@ -33,12 +34,13 @@ class UNet(nn.Module):
         conditions: int = 0,
         attention: bool = False,
         classes: int = 0,
+        middle: int | None = None,
     ):
         super().__init__()
         if not widths or min(widths) < 1 or blocks < 1 or channels < 1:
             raise SpecError(f"UNet: channels, widths and blocks must be ≥ 1, given {channels}, {widths}, {blocks}.")
         self.config = {"channels": channels, "widths": tuple(widths), "blocks": blocks, "conditions": conditions}
-        self.config |= {"attention": attention, "classes": classes}
+        self.config |= {"attention": attention, "classes": classes} | ({} if middle is None else {"middle": middle})
         embedding = 4 * widths[0]
         frequencies = 0.5 * 2.0 ** torch.linspace(0, 6, FEATURES // 2)
         self.frequencies: torch.Tensor
@@ -55,7 +57,7 @@ class UNet(nn.Module):
             self.down.append(nn.Conv2d(fine, coarse, 2, stride=2))
             self.up.append(Stage(fine, blocks, embedding))
             self.up.append(nn.ConvTranspose2d(coarse, fine, 2, stride=2))
-        self.middle = Stage(widths[-1], blocks, embedding)
+        self.middle = Stage(widths[-1], blocks if middle is None else middle, embedding)
         self.attention = Attention(widths[-1]) if attention else None
         self.tail = nn.Conv2d(widths[0], channels, 3, padding=1)
         nn.init.zeros_(self.tail.weight)

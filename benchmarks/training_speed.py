@@ -33,7 +33,7 @@ def seconds_a_step(compile: bool, bf16: bool, channels_last: bool = True) -> flo
     trainer = Trainer(recipe, Blank(), torch.device("cpu"), Processes())  # type: ignore[arg-type]
     if not channels_last:
         trainer.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        trainer.body = trainer.model.network
+        trainer.bodies = [trainer.model.network]
     times = []
     for _ in range(REPEATS + 2):
         began = time.perf_counter()

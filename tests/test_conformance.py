@@ -163,9 +163,9 @@ def test_selecting_what_is_not_there_suggests():
 
 def test_a_plugin_package_is_selected_by_its_distribution_name():
     pytest.importorskip("pnpkit_example_plugin")
-    assert selected(["pnpkit-example-plugin"]) == [("operators", "vignette")]
-    (report,) = check_all(["pnpkit-example-plugin"])
-    assert report.ok and report.name == "vignette" and len(report.outcomes) > 45
+    assert selected(["pnpkit-example-plugin"]) == [("makers", "vignette_gain"), ("operators", "vignette")]
+    maker, report = check_all(["pnpkit-example-plugin"])
+    assert maker.ok and report.ok and report.name == "vignette" and len(report.outcomes) > 45
 
 
 def test_a_component_that_cannot_be_imported_is_reported_and_the_others_go_on(monkeypatch):

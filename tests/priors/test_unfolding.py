@@ -24,9 +24,9 @@ def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
 def network(channels: int = 1, complex: bool = False, **options) -> UnfoldingNetwork:
     """A small one with random weights in every place that begins at zero."""
     torch.manual_seed(0)
-    model = UnfoldingNetwork(
-        {"channels": channels, "widths": (8, 12), "blocks": 1}, 0.4, 0.25, complex=complex, **options
-    )
+    unet = {"channels": channels, "widths": (8, 12), "blocks": 1}
+    unet |= {"conditions": channels} if options.get("sees_change") else {}
+    model = UnfoldingNetwork(unet, 0.4, 0.25, complex=complex, **options)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)
     return model.eval()
@@ -159,7 +159,9 @@ def test_a_group_of_problems_is_its_parts_side_by_side():
     assert torch.allclose(together, apart, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"shared": False}, {"dual": False}, {"stages": 1}, {"anchor": False}])
+@pytest.mark.parametrize(
+    "options", [{"shared": False}, {"dual": False}, {"stages": 1}, {"anchor": False}, {"sees_change": True}]
+)
 def test_variants_run(options):
     model, x = network(**options), randn(3, 1, 12, 10)
     estimates = model(x, torch.tensor([0.1, 0.5, 2.0]), blur_problem())

@@ -9,7 +9,7 @@ from pnpkit.priors.networks.edm import Body, Preconditioned
 from pnpkit.priors.networks.shapes import on_real_images
 from pnpkit.priors.networks.unet import UNet, noise_coordinate
 from pnpkit.priors.unfolding.data_steps import AnyProblem
-from pnpkit.priors.unfolding.network import noise_features
+from pnpkit.priors.unfolding.network import halves, noise_features
 from pnpkit.priors.unfolding.trained import TrainedPosterior
 
 
@@ -41,10 +41,9 @@ class ConcatenationNetwork(nn.Module):
             seen = (problem.initial() - self.mean) / self.std
 
         def network(both: torch.Tensor) -> torch.Tensor:
-            z, condition = both.unflatten(1, (-1, 2)).unbind(2) if self.complex else both.chunk(2, 1)
+            z, condition = halves(both, self.complex)
             return block.applied(z, sigma, e, run, condition)
 
-        # Channels [x_t, seen], or of complex images [Re x_t, Re seen, Im x_t, Im seen].
         return [on_real_images(network, torch.cat([x, seen], 1), block.network.multiple)]
 
 

@@ -58,7 +58,7 @@ class Posterior(Objective):
 
     def build(self) -> Network:
         image, options = self.recipe.image, self.options
-        conditions = 0 if options.network == "unfolding" else image.channels
+        conditions = image.channels if options.network == "concatenation" or options.sees_change else 0
         unet = started(self.recipe, {"conditions": conditions})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed + 1)
@@ -66,7 +66,7 @@ class Posterior(Objective):
             if options.network == "concatenation":
                 model = ConcatenationNetwork(unet.config, image.mean, image.std, image.complex)
             else:
-                told = options.model_dump(include={"stages", "shared", "dual", "anchor", "data_step"})
+                told = options.model_dump(include={"stages", "shared", "dual", "anchor", "data_step", "sees_change"})
                 model = UnfoldingNetwork(unet.config, image.mean, image.std, complex=image.complex, **told)
             model.expected = nn.Sequential(nn.Linear(2 + len(self.families), 32), nn.SiLU(), nn.Linear(32, 1))
         nn.init.zeros_(model.expected[2].weight)

@@ -52,7 +52,7 @@ class PosteriorOptions(Part):
     """Training of a posterior denoiser: measurements are made on the fly, every sample with its own operator and noise.
 
     network : "unfolding" (``UnfoldingNetwork``) or "concatenation" (``ConcatenationNetwork``).
-    stages, shared, dual, anchor, data_step : of the unrolled network, as there.
+    stages, shared, dual, anchor, data_step, sees_change : of the unrolled network, as there.
     families : the operators. sigma : standard deviation of the measurement's noise, log-uniform.
     alone : share of samples with x_t at the highest noise level, where it says nothing: the posterior mean given y.
     stage_loss : weight of the mean loss of the stages before the last.
@@ -65,6 +65,7 @@ class PosteriorOptions(Part):
     dual: bool = True
     anchor: bool = True
     data_step: Literal["prox", "gradient"] = "prox"
+    sees_change: bool = False
     families: tuple[AnyFamily, ...] = Field(min_length=1)
     sigma: tuple[PositiveFloat, PositiveFloat] = (0.004, 0.1)
     alone: float = Field(default=0.5, ge=0, le=1)

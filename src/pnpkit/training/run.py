@@ -28,8 +28,8 @@ class Run:
         self.began = time.monotonic()
         told = folder / "recipe.json"
         if told.is_file():
-            before = json.loads(told.read_text())["kept"]
-            before, now = given(before), given(recipe.kept())  # options of later versions are None in earlier ones
+            # Read as a recipe: options that came later have their defaults in earlier runs.
+            before, now = Recipe(**json.loads(told.read_text())["recipe"]).kept(), recipe.kept()
             if before != now:
                 changed = sorted(k for k in before | now if before.get(k) != now.get(k))
                 raise SpecError(
@@ -37,9 +37,7 @@ class Run:
                 )
         if leader:
             folder.mkdir(parents=True, exist_ok=True)
-            told.write_text(
-                json.dumps({"kept": recipe.kept(), "recipe": json.loads(recipe.model_dump_json())}, indent=1)
-            )
+            told.write_text(json.dumps({"recipe": json.loads(recipe.model_dump_json())}, indent=1))
         self._board: Any = None
 
     # --- checkpoints ---
@@ -146,11 +144,6 @@ class Run:
         }
         path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
         return path
-
-
-def given(told: dict[str, Any]) -> dict[str, Any]:
-    """Without what is None."""
-    return {k: given(v) if isinstance(v, dict) else v for k, v in told.items() if v is not None}
 
 
 def save_weights(path: Path, form: str, network: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""An operator from outside pnpkit: this file and one entry-point line are all it takes."""
+"""An operator from outside pnpkit, and a maker for its parameter: this file and an entry-point line for each."""
 
 import torch
 
@@ -24,5 +24,10 @@ class Vignette(LinearOperator):
 
     @classmethod
     def example(cls) -> "Vignette":
-        r2 = torch.linspace(-1, 1, 8)[:, None] ** 2 + torch.linspace(-1, 1, 10) ** 2
-        return cls(gain=(1 / (1 + r2) ** 2).expand(3, 8, 10))
+        return cls(gain=vignette_gain((3, 8, 10)))
+
+
+def vignette_gain(shape: tuple[int, ...], strength: float = 1.0) -> torch.Tensor:
+    """1/(1 + strength·r²)², r in half image sides: (C, H, W)."""
+    r2 = torch.linspace(-1, 1, shape[-2])[:, None] ** 2 + torch.linspace(-1, 1, shape[-1]) ** 2
+    return (1 / (1 + strength * r2) ** 2).expand(shape).clone()

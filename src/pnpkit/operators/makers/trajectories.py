@@ -7,12 +7,23 @@ from typing import Annotated
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pnpkit.errors import ShapeError
+from pnpkit.errors import ShapeError, SpecError
 from pnpkit.operators.makers import validated
 from pnpkit.operators.nufft import Finufft
 from pnpkit.types import Shape
 
 GOLDEN = math.pi * (math.sqrt(5) - 1) / 2  # 111.246°
+
+
+@validated
+def view_angles(views: PositiveInt, span_deg: float = 180.0, first_deg: float = 0.0) -> torch.Tensor:
+    """(views,) angles in radians of a CT scan: evenly spaced over ``span_deg``, its end not included.
+
+    span_deg : 180 for a parallel beam, 360 for a fan; less is a limited-angle scan.
+    """
+    if not 0 < abs(span_deg) <= 360:
+        raise SpecError(f"view_angles: span_deg lies within 360, given {span_deg:g}.")
+    return torch.deg2rad(first_deg + span_deg * torch.arange(views) / views)
 
 
 @validated

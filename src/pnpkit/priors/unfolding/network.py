@@ -26,6 +26,7 @@ class UnfoldingNetwork(nn.Module):
     unet : options of ``UNet``. mean, std : of the images, as in ``Preconditioned``.
     stages : K. shared : one U-Net for all stages, told apart by an embedding, or one for each.
     dual : keep the dual variable (ADMM) or not (half-quadratic splitting). anchor, data_step : as in ``unfold``.
+    sees_change : the U-Net also sees what the data step changed; ``unet`` then has as many conditions as channels.
     complex : images are complex; the network takes real and imaginary part as channels.
     """
 
@@ -40,15 +41,16 @@ class UnfoldingNetwork(nn.Module):
         anchor: bool = True,
         data_step: DataStep = "prox",
         complex: bool = False,
+        sees_change: bool = False,
     ):
         super().__init__()
         if stages < 1:
             raise SpecError(f"An unrolled network has at least one stage, given {stages}.")
         self.config = {
             "unet": unet, "mean": mean, "std": std, "stages": stages, "shared": shared, "dual": dual,
-            "anchor": anchor, "data_step": data_step, "complex": complex,
+            "anchor": anchor, "data_step": data_step, "complex": complex, "sees_change": sees_change,
         }  # fmt: skip
-        self.stages, self.std, self.complex = stages, std, complex
+        self.stages, self.std, self.complex, self.sees_change = stages, std, complex, sees_change
         self.dual, self.anchor, self.data_step = dual, anchor, data_step
         self.blocks = nn.ModuleList(Preconditioned(UNet(**unet), mean, std) for _ in range(1 if shared else stages))
         width = self.blocks[0].network.embed[0].out_features
@@ -75,10 +77,17 @@ class UnfoldingNetwork(nn.Module):
         time = self.time(seen)
         run = [block.network for block in self.blocks] if bodies is None else bodies
 
-        def block(z: torch.Tensor, level: torch.Tensor, k: int) -> torch.Tensor:
+        def block(z: torch.Tensor, change: torch.Tensor, level: torch.Tensor, k: int) -> torch.Tensor:
             own = k % len(self.blocks)
-            e = self.blocks[own].network.embedding(noise_coordinate(level, self.std)) + self.stage.weight[k] + time
-            return on_real_images(lambda t: self.blocks[own].applied(t, level, e, run[own]), z, self.multiple)
+            one = self.blocks[own]
+            e = one.network.embedding(noise_coordinate(level, self.std)) + self.stage.weight[k] + time
+
+            def denoised(both: torch.Tensor) -> torch.Tensor:
+                seen, moved = halves(both, self.complex) if self.sees_change else (both, None)
+                scale = expand((level**2 + self.std**2).rsqrt(), both)
+                return one.applied(seen, level, e, run[own], None if moved is None else scale * moved)
+
+            return on_real_images(denoised, torch.cat([z, change], 1) if self.sees_change else z, self.multiple)
 
         first = torch.full((1,), self.blocks[0].mean, dtype=x.dtype, device=x.device).reshape([1] * x.ndim)
         stages = self.controls(seen, sigma, problem.noise_level)
@@ -99,3 +108,12 @@ def noise_features(sigma: torch.Tensor, noise: torch.Tensor, std: float) -> torc
     """(B, 2): half the logarithms of ``stages.ends`` in units of the images' spread ``std``; about 1 in size."""
     first, last = ends(sigma, noise, std)
     return torch.stack([first.log(), last.log()], 1).sub(math.log(std)) / 2
+
+
+def halves(both: torch.Tensor, complex: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two images joined along their channels, apart: (B, 2C, H, W); of complex ones [Re a, Re b, Im a, Im b]."""
+    if not complex:
+        a, b = both.chunk(2, 1)
+        return a, b
+    real, imaginary = (part.chunk(2, 1) for part in both.chunk(2, 1))
+    return torch.cat([real[0], imaginary[0]], 1), torch.cat([real[1], imaginary[1]], 1)

@@ -11,6 +11,10 @@ from pnpkit.priors.unfolding.data_steps import AnyProblem, gradient, proximal
 DataStep = Literal["prox", "gradient"]
 
 
+# (image, what the data step changed in it, noise level, stage) -> estimate
+Block = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
 class Stage(NamedTuple):
     """What steers one stage, (B,) each.
 
@@ -31,20 +35,21 @@ def unfold(
     x: torch.Tensor,
     sigma: torch.Tensor,
     stages: Sequence[Stage],
-    block: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
+    block: Block,
     first: torch.Tensor,
     data_step: DataStep = "prox",
     anchor: bool = True,
 ) -> list[torch.Tensor]:
     """Estimates of E[x0 | x_t = x, y] after each stage; sigma (B,) is the noise level of x_t.
 
-    Stage k, with scaled dual variable u:
-    v = data step near x0 − u, x0 = block(v + u, level_k, k), u += keep_k·(v − x0).
-    The first x0 is ``first`` and u is 0, so the first v is the ridge estimate around ``first`` with weight
-    lam/level². With ``anchor`` off x_t does not enter. The conditional Tweedie identity and the composite objective
-    behind it are Diff-Unfolding's (Wang, Shoushtari & Kamilov 2025, arXiv 2505.11393, abstract); this scheme is a
-    reconstruction, as the paper's own is not published. For Gaussian images and their exact denoiser the stages
-    converge to the exact posterior mean where level is the same in all.
+    Stage k, with scaled dual variable u: v = data step near x0 − u; x0 = block(v + u, level_k); u += keep_k·(v − x0).
+    ``block`` also gets what the data changed, v − (x0 − u), which shows where they speak. The first x0 is ``first``, and
+    u is 0, so the first v is the ridge estimate around it with weight lam/level². With ``anchor`` off x_t does not enter.
+
+    That the posterior's score follows from a composite objective, to be unrolled with the measurement apart from the
+    prior, is Diff-Unfolding's (Wang, Shoushtari & Kamilov 2025, arXiv 2505.11393, abstract); this scheme is a
+    reconstruction, as theirs is not published. For Gaussian images and their exact denoiser the stages converge to the
+    exact posterior mean where level is the same in all.
     """
     pull = sigma**-2 if anchor else torch.zeros_like(sigma)
     x0, u = first.expand_as(x), torch.zeros_like(x)
@@ -55,7 +60,7 @@ def unfold(
             v = proximal(problem, x, near, pull, stage.lam / stage.level**2)
         else:
             v = gradient(problem, x, near, pull, stage.step)
-        x0 = block(v + u, stage.level, k)
+        x0 = block(v + u, v - near, stage.level, k)
         u = u + expand(stage.keep, x) * (v - x0)
         estimates.append(x0)
     return estimates

@@ -57,7 +57,7 @@ class Unfolded(PosteriorDenoiser):
         first_image = self._middle(x)
         return unfold(problem, x, sigma, stages, self._block, first_image, self.data_step)[-1]
 
-    def _block(self, z: torch.Tensor, level: torch.Tensor, k: int) -> torch.Tensor:
+    def _block(self, z: torch.Tensor, change: torch.Tensor, level: torch.Tensor, k: int) -> torch.Tensor:
         self._count()
         return self.denoiser(z, level)
 

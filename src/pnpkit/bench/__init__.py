@@ -1,0 +1,1 @@
+"""Comparisons of methods: suites, cells, executors, store, statistics, report."""

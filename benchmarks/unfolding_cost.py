@@ -97,8 +97,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     notes = [
         f"One image {SIDE}×{SIDE}, K = 3 stages, {THREADS} threads, medians of {REPEATS}; compiled with freezing. The "
-        f"floor counts convolutions only, at {speeds[False] / 1e9:.0f} (float32) and {speeds[True] / 1e9:.0f} (bfloat16) G "
-        "multiplications a second, measured in this run.",
+        f"floor counts convolutions only, at {speeds[False] / 1e9:.0f} (float32) and {speeds[True] / 1e9:.0f} (bf16) "
+        "G multiplications a second, measured in this run.",
         "The paper states 0.72 s per 256×256 image for its 47 M parameters on an unnamed device, steps unknown.",
     ]
     write_report("unfolding_cost", rows, "python benchmarks/unfolding_cost.py", notes, "Diff-Unfolding: seconds")

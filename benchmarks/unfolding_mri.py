@@ -176,7 +176,7 @@ def main() -> None:
     command = "PNPKIT_DATA=… python benchmarks/unfolding_mri.py"
     notes = [
         f"n = {TEST} slices {SIDE}×{SIDE} of one volume, sigma {SIGMA} of the brightest tissue (radial: times ‖A‖); "
-        "one noise seed; intervals: 95 % bootstrap over slices, differences paired. Seconds for all slices. Slices of one "
+        "one noise seed; intervals: 95 % bootstrap over slices, differences paired. s: for all slices. Slices of one "
         "volume are not independent: the intervals say nothing about other heads.",
         "calls: of the network, for one slice. Networks in bfloat16.",
     ]

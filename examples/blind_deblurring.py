@@ -2,7 +2,8 @@
 
 A crop of a photograph (of scikit-image's cameraman when none is given) is blurred by an oblong Gaussian that the solver
 is not told. Blind-PnPDM draws image and kernel in turn, each with a shipped prior, in several chains; the one with the
-least energy is shown beside the reconstruction that knows the kernel.
+least energy is shown beside the reconstruction that knows the kernel. Chains find such a kernel's direction, seldom its
+width (docs/posterior.md): the picture shows how far that is from knowing it.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""``pnpkit``: list, show, solve, check, demo, train, weights. Errors are one paragraph; see EXIT_CODES."""
+"""``pnpkit``: list, solve, check, train, bench, … Errors are one paragraph; see EXIT_CODES."""
 
 import sys
 from pathlib import Path
@@ -8,10 +8,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from pnpkit.bench import commands
 from pnpkit.errors import PnpkitError
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 a check failed, 2 bad input, 3 the parts cannot work together, 4 diverged, 130 interrupted."
+    "Exit codes: 0 done, 1 a check failed, 2 bad input, 3 the parts cannot work together, 4 diverged, 5 a store cannot "
+    "be used, 6 worse than published, 130 interrupted."
 )
 
 app = typer.Typer(
@@ -22,6 +24,9 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Weights of trained priors.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+app.add_typer(commands.store_app, name="store")
+app.command()(commands.bench)
+app.command()(commands.report)
 console = Console(soft_wrap=True)
 
 

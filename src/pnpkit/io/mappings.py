@@ -29,3 +29,23 @@ def read_mapping(path: Path, what: str, holds: str = "") -> dict[str, Any]:
     if not isinstance(told, dict):
         raise SpecError(f"{path} must hold a mapping{holds}; it holds {type(told).__name__}.")
     return told
+
+
+def lines_of(path: Path) -> dict[tuple[Any, ...], int]:
+    """The line (from 1) at which every entry of a YAML file stands, by its keys: ("methods", "TV", "solver")."""
+    import yaml
+
+    found: dict[tuple[Any, ...], int] = {}
+
+    def visit(node: Any, place: tuple[Any, ...]) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                found[(*place, key.value)] = key.start_mark.line + 1
+                visit(value, (*place, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for i, value in enumerate(node.value):
+                found[(*place, i)] = value.start_mark.line + 1
+                visit(value, (*place, i))
+
+    visit(yaml.compose(path.read_text()), ())
+    return found

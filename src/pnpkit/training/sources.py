@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from pnpkit.errors import DataError
+from pnpkit.errors import DataError, suggest
 from pnpkit.io import read_cfl, read_dicom, read_image, read_nifti, read_npy, read_npz
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
 
@@ -171,7 +171,34 @@ class Kernels(Source):
         return (kernel / self.peak).float()
 
 
-AnySource = Annotated[Images | Array | Volumes | Dicom | KSpace | Kernels, Field(discriminator="kind")]
+class Samples(Source):
+    """Photographs that scikit-image ships (public domain or CC0): no data folder is needed.
+
+    names : of ``skimage.data``. size : shorter side after scaling down.
+    """
+
+    kind: Literal["samples"] = "samples"
+    names: tuple[str, ...] = Field(min_length=1)
+    size: PositiveInt = 256
+
+    def files(self):
+        yield from ((name, lambda name=name: [self._image(name)]) for name in self.names)
+
+    def _image(self, name: str) -> np.ndarray:
+        from PIL import Image
+        from skimage import data
+
+        if not hasattr(data, name):
+            raise DataError(f"scikit-image ships no {name!r}.{suggest(name, data.__all__)}")
+        image = Image.fromarray(np.asarray(getattr(data, name)()))
+        image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+        scale = self.size / min(image.size)
+        image = image.resize([round(scale * n) for n in image.size], Image.Resampling.LANCZOS)
+        array = np.array(image)
+        return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+
+
+AnySource = Annotated[Images | Samples | Array | Volumes | Dicom | KSpace | Kernels, Field(discriminator="kind")]
 
 
 def located(path: str) -> Path:

@@ -43,8 +43,9 @@ def unfold(
     """Estimates of E[x0 | x_t = x, y] after each stage; sigma (B,) is the noise level of x_t.
 
     Stage k, with scaled dual variable u: v = data step near x0 − u; x0 = block(v + u, level_k); u += keep_k·(v − x0).
-    ``block`` also gets what the data changed, v − (x0 − u), which shows where they speak. The first x0 is ``first``, and
-    u is 0, so the first v is the ridge estimate around it with weight lam/level². With ``anchor`` off x_t does not enter.
+    ``block`` also gets what the data changed, v − (x0 − u), which shows where they speak. The first x0 is ``first``,
+    and u is 0, so the first v is the ridge estimate around it with weight lam/level². With ``anchor`` off x_t does not
+    enter.
 
     That the posterior's score follows from a composite objective, to be unrolled with the measurement apart from the
     prior, is Diff-Unfolding's (Wang, Shoushtari & Kamilov 2025, arXiv 2505.11393, abstract); this scheme is a

@@ -1,0 +1,236 @@
+"""Where jobs run: in this process, in a pool of processes, or on a Ray cluster."""
+
+import multiprocessing
+import os
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from pnpkit.bench.job import Job, array, best_of, run
+from pnpkit.errors import SpecError
+
+Tag = Any
+
+
+@dataclass(frozen=True)
+class Work:
+    """One cell's job, or the jobs of settings to choose from with the metric that chooses."""
+
+    tag: Tag
+    job: Job | None = None
+    choices: tuple[tuple[Job, ...], ...] = ()
+    metric: str = "psnr"
+    timeout: float = 600.0
+
+    def do(self) -> Any:
+        return run(self.job) if self.job is not None else best_of(self.choices, self.metric)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Work that did not come to an end: its worker died, took too long or too much memory."""
+
+    reason: str
+    again: bool  # whether another try may go better
+
+
+class Executor(ABC):
+    """Takes work and gives results as they come: ``submit`` until ``room`` is False, then ``results``."""
+
+    @abstractmethod
+    def submit(self, work: Work) -> None:
+        """Start it, or queue it."""
+
+    @abstractmethod
+    def results(self) -> Iterator[tuple[Work, Any]]:
+        """What has come to an end since the last call: at least one, if anything is running; an answer or ``Lost``."""
+
+    @property
+    @abstractmethod
+    def room(self) -> bool:
+        """Whether there is a worker without work."""
+
+    @property
+    @abstractmethod
+    def busy(self) -> int:
+        """How much is running."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what is running."""
+        return
+
+
+class Inline(Executor):
+    """One after the other in this process; no time-out, no memory limit."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Work] = deque()
+
+    def submit(self, work: Work) -> None:
+        self.waiting.append(work)
+
+    def results(self) -> Iterator[tuple[Work, Any]]:
+        if self.waiting:
+            work = self.waiting.popleft()
+            yield work, work.do()
+
+    @property
+    def room(self) -> bool:
+        return not self.waiting
+
+    @property
+    def busy(self) -> int:
+        return len(self.waiting)
+
+
+def _prepare(threads: int, memory_gib: float) -> None:
+    """A worker: its thread budget, its memory limit (of private memory: shared libraries do not count)."""
+    import resource
+
+    import torch
+
+    torch.set_num_threads(threads)
+    limit = int(memory_gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+class Local(Executor):
+    """A pool of processes (``pebble``): a worker that hangs or dies is killed and replaced, the others go on.
+
+    workers : how many at once. threads : of each, set before torch starts. memory : GiB each may take.
+    """
+
+    def __init__(self, workers: int, threads: int = 1, memory: float = 8.0):
+        from pebble import ProcessPool
+
+        if workers < 1:
+            raise SpecError(f"The number of workers is at least 1, given {workers}.")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if workers * threads > 4 * cores:
+            raise SpecError(f"{workers} workers of {threads} threads on {cores} cores would only hinder each other.")
+        self.workers = workers
+        before = {n: os.environ.get(n) for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        os.environ.update(dict.fromkeys(before, str(threads)))  # inherited by the workers, which start when needed
+        self._restore = before
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPool(workers, initializer=_prepare, initargs=(threads, memory), context=context)
+        self.running: dict[Any, Work] = {}
+
+    def submit(self, work: Work) -> None:
+        self.running[self.pool.schedule(_do, args=[work], timeout=work.timeout)] = work
+
+    def results(self) -> Iterator[tuple[Work, Any]]:
+        from concurrent.futures import FIRST_COMPLETED, wait
+
+        ended, _ = wait(list(self.running), timeout=5.0, return_when=FIRST_COMPLETED)
+        for future in ended:
+            work = self.running.pop(future)
+            yield work, self._result(future, work)
+
+    def _result(self, future: Any, work: Work) -> Any:
+        from pebble import ProcessExpired
+
+        try:
+            return future.result()
+        except TimeoutError:
+            return Lost(f"took longer than {work.timeout:g} s and was stopped", again=False)
+        except ProcessExpired as error:
+            return Lost(f"its worker died (exit code {error.exitcode})", again=True)
+
+    @property
+    def room(self) -> bool:
+        return len(self.running) < self.workers + 1  # one more, so that no worker waits for us
+
+    @property
+    def busy(self) -> int:
+        return len(self.running)
+
+    def close(self) -> None:
+        self.pool.stop()
+        self.pool.join(timeout=20)
+        for name, value in self._restore.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _do(work: Work) -> Any:
+    return work.do()
+
+
+class Ray(Executor):
+    """Tasks of a Ray cluster; arrays go by value, so that nodes share no files. Ray retries what a lost node had.
+
+    address : of the cluster; "auto" for the one of this machine. threads : CPUs of a task. memory : GiB of a task.
+    """
+
+    def __init__(self, address: str | None = "auto", threads: int = 1, memory: float = 8.0, slots: int | None = None):
+        try:
+            import ray
+        except ImportError as error:
+            raise SpecError("--executor ray needs the extra: pip install 'pnpkit[ray]'.") from error
+        self.ray = ray
+        if not ray.is_initialized():
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            except ConnectionError as error:
+                raise SpecError(
+                    f"There is no Ray cluster at {address!r}: {error}. Start one with `ray start --head`."
+                ) from error
+        self._task = ray.remote(_do).options(
+            num_cpus=threads, memory=int(memory * 2**30) if memory else None, max_retries=3
+        )
+        self.threads, self.slots = threads, slots
+        self.running: dict[Any, tuple[Work, float]] = {}
+        self._arrays: dict[str, Any] = {}
+
+    def submit(self, work: Work) -> None:
+        self.running[self._task.remote(_by_value(work))] = (work, time.monotonic() + work.timeout)
+
+    def results(self) -> Iterator[tuple[Work, Any]]:
+        ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=5.0)
+        for reference in ended:
+            work, _ = self.running.pop(reference)
+            try:
+                yield work, self.ray.get(reference)
+            except (self.ray.exceptions.WorkerCrashedError, self.ray.exceptions.RayTaskError) as error:
+                yield work, Lost(f"its worker failed: {' '.join(str(error).split())[-300:]}", again=True)
+            except self.ray.exceptions.RayError as error:
+                yield work, Lost(f"Ray lost it: {type(error).__name__}", again=True)
+        for reference, (work, until) in list(self.running.items()):
+            if time.monotonic() > until:
+                self.ray.cancel(reference, force=True)
+                del self.running[reference]
+                yield work, Lost(f"took longer than {work.timeout:g} s and was stopped", again=False)
+
+    @property
+    def room(self) -> bool:
+        total = self.slots or max(1, int(self.ray.cluster_resources().get("CPU", 1) / self.threads))
+        return len(self.running) < 2 * total
+
+    @property
+    def busy(self) -> int:
+        return len(self.running)
+
+    def close(self) -> None:
+        for reference in self.running:
+            self.ray.cancel(reference, force=True)
+
+
+def _by_value(work: Work) -> Work:
+    def whole(job: Job) -> Job:
+        return replace(job, x=array(job.x), y=array(job.y))
+
+    if work.job is not None:
+        return replace(work, job=whole(work.job))
+    return replace(work, choices=tuple(tuple(whole(j) for j in row) for row in work.choices))

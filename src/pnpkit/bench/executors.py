@@ -122,7 +122,8 @@ class Local(Executor):
         os.environ.update(dict.fromkeys(before, str(threads)))  # inherited by the workers, which start when needed
         self._restore = before
         context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPool(workers, initializer=_prepare, initargs=(threads, memory), context=context)
+        self._start = lambda: ProcessPool(workers, initializer=_prepare, initargs=(threads, memory), context=context)
+        self.pool = self._start()
         self.running: dict[Any, Work] = {}
 
     def submit(self, work: Work) -> None:
@@ -137,10 +138,16 @@ class Local(Executor):
             yield work, self._result(future, work)
 
     def _result(self, future: Any, work: Work) -> Any:
+        from concurrent.futures.process import BrokenProcessPool
+
         from pebble import ProcessExpired
 
         try:
             return future.result()
+        except BrokenProcessPool:
+            if not self.pool.active:
+                self.pool = self._start()
+            return Lost("could not be started: the workers died before it (too little memory?)", again=True)
         except TimeoutError:
             return Lost(f"took longer than {work.timeout:g} s and was stopped", again=False)
         except ProcessExpired as error:

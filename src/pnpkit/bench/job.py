@@ -192,7 +192,7 @@ def coverages(samples: Any, x: np.ndarray) -> list[list[float]]:
     ref = torch.from_numpy(x)[None]
     if draws.is_complex():
         draws, ref = draws.real, ref.real
-    levels = [v for v in (0.2, 0.4, 0.5, 0.6, 0.8, 0.9) if (1 - v) / 2 * (len(draws) + 1) >= 1]
+    levels = [v for v in (0.2, 0.4, 0.5, 0.6, 0.8, 0.9) if round((1 - v) / 2 * (len(draws) + 1), 9) >= 1]
     return [[v, round(float(coverage(draws, ref, v).mean()), 4)] for v in levels]
 
 

@@ -1,9 +1,12 @@
 """Runs what of a suite is not in the store yet: searches first, cells as soon as their settings are known."""
 
+import hashlib
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +51,7 @@ class Runner:
     def run(self) -> Progress:
         """Everything that is missing; the store is whole whenever this is interrupted."""
         try:
+            self._note_suite()
             self._note_skipped()
             self._search()
             self.waiting = deque(c for c in self.plan.cells if not self._known(c))
@@ -103,9 +107,9 @@ class Runner:
         told = dict(answer.told)
         if cell.group is not None:
             told["settings"] = self.settings[cell.group]
-        told["spec"] = spec_of(work)
+        told |= {"spec": spec_of(work), "truth": Path(str(cell.job.x)).stem, "y": Path(str(cell.job.y)).stem}
         if answer.image is not None:
-            told["image"] = self.store.put(np.asarray(answer.image))
+            told["image_name"] = self.store.put(np.asarray(answer.image))
         if answer.spread is not None:
             told["spread"] = self.store.put(np.asarray(answer.spread))
         self.store.write(cell.key, cell.place(self.plan.suite.name), answer.status, told, self.environment)
@@ -170,6 +174,13 @@ class Runner:
         self.store.write(search.key, place, "done", told, self.environment)
 
     # --- the rest ---
+
+    def _note_suite(self) -> None:
+        """The suite itself, so that a report knows its baseline and its conventions."""
+        told = json.loads(self.plan.suite.model_dump_json())
+        place = {"suite": self.plan.suite.name, "kind": "suite", "data": "", "task": "", "method": ""}
+        key = "suite|" + hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        self.store.write(key, place | {"image": -1, "seed": 0}, "done", {"spec": told}, self.environment)
 
     def _note_skipped(self) -> None:
         for s in self.plan.skipped:

@@ -1,7 +1,7 @@
 """Diff-Unfolding on photographs: PNPKIT_DATA=… python benchmarks/diff_unfolding.py [RUNS_FOLDER]
 
-Crops 128×128 of 20 BSDS validation photographs, grey, which no network saw; six problems of the training families, and
-a larger box and two operators that were never trained on (sparse-view CT, a plugin's). Diff-Unfolding with ``unfold_photos``: the
+Crops 128×128 of 20 BSDS validation photographs, grey, which no network saw; six problems of the training families, a
+larger box, and two operators never trained on (sparse-view CT, a plugin's). Diff-Unfolding with ``unfold_photos``: the
 posterior mean (one step), one draw (10 steps) and the mean of 8 draws. Beside it every plug-and-play method with
 ``photos_gray``, the unconditional prior of the same images, at the best of its settings on 4 other photographs.
 RUNS_FOLDER keeps what is done: the same command goes on, and holds the runs of control networks

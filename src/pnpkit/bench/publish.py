@@ -89,7 +89,7 @@ def regressions(now: dict[str, Any], before: dict[str, Any], metric: str, lower_
                 found.append(f"{name}: {metric} changed by {gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}].")
         if old["seconds"] > 0.02:  # shorter times are noise
             ratios[name] = new["seconds"] / old["seconds"]
-    usual = sorted(ratios.values())[len(ratios) // 2] if ratios else 1.0
+    usual = sorted(ratios.values())[(len(ratios) - 1) // 2] if ratios else 1.0
     for name, ratio in ratios.items():
         if ratio > SLOWER * usual:
             found.append(f"{name}: takes {ratio:.2f} times as long as before, all methods together {usual:.2f} times.")

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -188,11 +189,12 @@ class Ray(Executor):
             raise SpecError("--executor ray needs the extra: pip install 'pnpkit[ray]'.") from error
         self.ray = ray
         if not ray.is_initialized():
+            _require_cluster(address)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR")
             except ConnectionError as error:
                 raise SpecError(
-                    f"There is no Ray cluster at {address!r}: {error}. Start one with `ray start --head`."
+                    f"There is no Ray cluster at {address!r}; start one with `ray start --head`."
                 ) from error
         self._task = ray.remote(_do).options(
             num_cpus=threads, memory=int(memory * 2**30) if memory else None, max_retries=3
@@ -232,6 +234,18 @@ class Ray(Executor):
     def close(self) -> None:
         for reference in self.running:
             self.ray.cancel(reference, force=True)
+
+
+def _require_cluster(address: str | None) -> None:
+    """SpecError where nobody listens at HOST:PORT; Ray itself would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise SpecError(
+                f"There is no Ray cluster at {address!r} ({error}); `ray start --head` starts one."
+            ) from error
 
 
 def _by_value(work: Work) -> Work:

@@ -18,6 +18,8 @@ endif
 
 demo: $(READY)
 	$(BIN)/pnpkit demo --out demo_report
+	$(BIN)/pnpkit bench quick --store demo_report/bench
+	$(BIN)/pnpkit report --store demo_report/bench --out demo_report/bench.html
 
 # One thread a worker: two pools on the same cores were seen 100 times slower.
 test test-full check: export OMP_NUM_THREADS = 1

@@ -18,7 +18,7 @@ def store(tmp_path):
     with_store.close()
 
 
-@pytest.mark.parametrize("name", ["quick"])
+@pytest.mark.parametrize("name", ["quick", "restoration", "mri", "ct", "posterior"])
 def test_shipped_suites_are_valid(name):
     assert read_suite(name).name == name
 

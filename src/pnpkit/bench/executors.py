@@ -1,5 +1,6 @@
 """Where jobs run: in this process, in a pool of processes, or on a Ray cluster."""
 
+import importlib
 import multiprocessing
 import os
 import socket
@@ -184,7 +185,7 @@ class Ray(Executor):
 
     def __init__(self, address: str | None = "auto", threads: int = 1, memory: float = 8.0, slots: int | None = None):
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise SpecError("--executor ray needs the extra: pip install 'pnpkit[ray]'.") from error
         self.ray = ray

@@ -21,7 +21,6 @@ from pnpkit import registry
 from pnpkit.composition import compose
 from pnpkit.errors import DataError, PnpkitError
 from pnpkit.operators.base import Operator
-from pnpkit.solvers.base import Solver
 
 Config = dict[str, Any]
 TRACED = 200  # points of a convergence curve, at most
@@ -124,7 +123,7 @@ def _warm(reconstruct: Any, y: np.ndarray, job: Job) -> None:
     done = _warmed(text({"operator": job.operator, "prior": job.prior, "solver": job.solver}))
     if not done:
         done.append(None)
-        solver: Solver = reconstruct.solver
+        solver: Any = reconstruct.solver
         short = (
             replace(solver, n_steps=min(solver.n_steps, 2)) if "n_steps" in type(solver.spec).model_fields else solver
         )  # type: ignore[type-var]

@@ -1,6 +1,7 @@
 """Results for others: tidy JSON lines, CSV, Parquet; and the check of a run against published ones."""
 
 import csv
+import importlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -44,8 +45,8 @@ def export(store: Store, path: Path, suite: str | None = None) -> int:
             writer.writerows(rows)
     elif path.suffix == ".parquet":
         try:
-            import pyarrow as pa
-            from pyarrow import parquet
+            pa: Any = importlib.import_module("pyarrow")
+            parquet: Any = importlib.import_module("pyarrow.parquet")
         except ImportError as error:
             raise SpecError("Parquet needs the extra: pip install 'pnpkit[bench]'.") from error
         parquet.write_table(pa.Table.from_pylist([{c: r.get(c) for c in columns} for r in rows]), path)

@@ -265,6 +265,7 @@ class _Optuna(Chooser):
         super().tell(settings, score, reason)
         worst = 1e30 if self.study.direction.name == "MINIMIZE" else -1e30
         self.known[str(settings)] = score if np.isfinite(score) else worst
+        assert self.trial is not None
         self.study.tell(self.trial, self.known[str(settings)])
         self.trial = None
 

@@ -24,7 +24,7 @@ class ConcatenationNetwork(nn.Module):
         super().__init__()
         self.config = {"unet": unet, "mean": mean, "std": std, "complex": complex}
         self.std, self.mean, self.complex = std, mean, complex
-        self.blocks = nn.ModuleList([Preconditioned(UNet(**unet), mean, std)])
+        self.blocks: Any = nn.ModuleList([Preconditioned(UNet(**unet), mean, std)])
         self.time = nn.Linear(2, self.blocks[0].network.embed[0].out_features)
         nn.init.zeros_(self.time.weight)
         nn.init.zeros_(self.time.bias)

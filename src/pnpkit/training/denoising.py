@@ -54,7 +54,9 @@ def started(recipe: Recipe, options: dict[str, Any]) -> UNet:
     """A U-Net with initial weights from the recipe's seed, or from the weights that it starts from."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        unet = UNet(**{"channels": recipe.image.channels} | recipe.network.model_dump(exclude_none=True) | options)
+        told: dict[str, Any] = recipe.network.model_dump(exclude_none=True)
+        told |= {"channels": recipe.image.channels} | options
+        unet = UNet(**told)
     if recipe.start is not None:
         state = {k: v.float() for k, v in load(recipe.start).items()}
         fill(unet, with_conditions(other_channels(without_blocks(state, unet), unet), unet), recipe.start)

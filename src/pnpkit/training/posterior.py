@@ -68,9 +68,10 @@ class Posterior(Objective):
             else:
                 told = options.model_dump(include={"stages", "shared", "dual", "anchor", "data_step", "sees_change"})
                 model = UnfoldingNetwork(unet.config, image.mean, image.std, complex=image.complex, **told)
-            model.expected = nn.Sequential(nn.Linear(2 + len(self.families), 32), nn.SiLU(), nn.Linear(32, 1))
-        nn.init.zeros_(model.expected[2].weight)
-        nn.init.constant_(model.expected[2].bias, -3.0)
+            last = nn.Linear(32, 1)
+            model.expected = nn.Sequential(nn.Linear(2 + len(self.families), 32), nn.SiLU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, -3.0)
         for block in model.blocks:
             block.network.load_state_dict(unet.state_dict())
         return model
@@ -118,7 +119,7 @@ class Posterior(Objective):
     def _log_expected(self, model: Network, batch: Batch) -> torch.Tensor:
         seen = noise_features(batch.sigma, batch.problem.noise_level, model.std)
         which = nn.functional.one_hot(batch.family, len(self.families)).to(seen.dtype)
-        return model.expected(torch.cat([seen, which], 1))[:, 0]
+        return model.expected(torch.cat([seen, which], 1))[:, 0]  # type: ignore[operator]
 
     @torch.no_grad()
     def scores(self, model: Network, images: torch.Tensor) -> dict[str, float]:

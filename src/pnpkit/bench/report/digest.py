@@ -66,24 +66,24 @@ def digest(store: Store, suite: str | None = None) -> Digest:
     rows = store.rows()
     if not rows:
         raise DataError(f"{store.folder} holds no results yet; run `pnpkit bench SUITE --store {store.folder}`.")
-    suite = suite or rows[-1]["suite"]
-    rows = [r for r in rows if r["suite"] == suite]
+    name: str = suite or rows[-1]["suite"]
+    rows = [r for r in rows if r["suite"] == name]
     if not rows:
-        raise DataError(f"{store.folder} holds nothing of {suite}; it has {', '.join(store.suites())}.")
+        raise DataError(f"{store.folder} holds nothing of {name}; it has {', '.join(store.suites())}.")
     cells = _latest([r for r in rows if r["kind"] == "cell"])
     if not cells:
-        raise DataError(f"{store.folder} has no finished cell of {suite}.")
+        raise DataError(f"{store.folder} has no finished cell of {name}.")
     done = [r for r in cells if r["status"] == "done"]
     metrics = list(dict.fromkeys(m for r in done for m in r["metrics"]))
     methods = list(dict.fromkeys(r["method"] for r in cells))
     specs = [r["spec"] for r in rows if r["kind"] == "suite"]
     wanted = specs[-1]["baseline"] if specs else None
     methods.sort(key=lambda m: list(specs[-1]["methods"]).index(m) if specs and m in specs[-1]["methods"] else 10**6)
-    chosen = wanted if wanted in methods else methods[0]
+    chosen = str(wanted if wanted in methods else methods[0])
     entries = list(_entries(cells, metrics, methods, chosen))
     failed = [r for r in cells if r["status"] == "failed"]
     made = Digest(
-        suite, metrics, chosen, entries, _latest([r for r in rows if r["kind"] == "skip"]), failed,
+        name, metrics, chosen, entries, _latest([r for r in rows if r["kind"] == "skip"]), failed,
         _latest([r for r in rows if r["kind"] == "search"]), store.environments(), methods,
     )  # fmt: skip
     for place in made.places:

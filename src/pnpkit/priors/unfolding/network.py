@@ -51,8 +51,11 @@ class UnfoldingNetwork(nn.Module):
             "anchor": anchor, "data_step": data_step, "complex": complex, "sees_change": sees_change,
         }  # fmt: skip
         self.stages, self.std, self.complex, self.sees_change = stages, std, complex, sees_change
-        self.dual, self.anchor, self.data_step = dual, anchor, data_step
-        self.blocks = nn.ModuleList(Preconditioned(UNet(**unet), mean, std) for _ in range(1 if shared else stages))
+        self.dual, self.anchor, self.mean = dual, anchor, mean
+        self.data_step: DataStep = data_step
+        self.blocks: Any = nn.ModuleList(
+            Preconditioned(UNet(**unet), mean, std) for _ in range(1 if shared else stages)
+        )
         width = self.blocks[0].network.embed[0].out_features
         self.stage = nn.Embedding(stages, width)
         self.time = nn.Linear(2, width)
@@ -89,7 +92,7 @@ class UnfoldingNetwork(nn.Module):
 
             return on_real_images(denoised, torch.cat([z, change], 1) if self.sees_change else z, self.multiple)
 
-        first = torch.full((1,), self.blocks[0].mean, dtype=x.dtype, device=x.device).reshape([1] * x.ndim)
+        first = torch.full((1,), self.mean, dtype=x.dtype, device=x.device).reshape([1] * x.ndim)
         stages = self.controls(seen, sigma, problem.noise_level)
         return unfold(problem, x, sigma, stages, block, first, self.data_step, self.anchor)
 

@@ -41,7 +41,8 @@ class Unfolded(PosteriorDenoiser):
     ):
         super().__init__()
         self.denoiser, self.n_stages, self.level = denoiser, n_stages, level
-        self.keep, self.data_step, self.step = keep, data_step, step
+        self.keep, self.step = keep, step
+        self.data_step: DataStep = data_step
         self.domain = denoiser.domain
 
     def _posterior_denoise(self, x: torch.Tensor, sigma: torch.Tensor, problem: Problem) -> torch.Tensor:

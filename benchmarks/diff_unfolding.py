@@ -2,7 +2,7 @@
 
 Crops 128×128 of 20 BSDS validation photographs, grey, which no network saw; six problems of the training families, a
 larger box, and two operators never trained on (sparse-view CT, a plugin's). Diff-Unfolding with ``unfold_photos``: the
-posterior mean (one step), one draw (10 steps) and the mean of 8 draws. Beside it every plug-and-play method with
+posterior mean (one step), one draw (10 steps) and the mean of 4 draws. Beside it every plug-and-play method with
 ``photos_gray``, the unconditional prior of the same images, at the best of its settings on 4 other photographs.
 RUNS_FOLDER keeps what is done: the same command goes on, and holds the runs of control networks
 (``concatenation_photos``, by `pnpkit train benchmarks/recipes/concatenation_photos.yaml`), if there are any.
@@ -38,7 +38,7 @@ SIDE, TEST, TUNE = 128, 20, 4
 SHAPE = (1, SIDE, SIDE)
 GREY = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
 Candidate = tuple[Prior, Solver]
-KINDS = {"posterior mean": (1, 1), "one draw": (10, 1), "mean of 8 draws": (10, 8)}  # steps, chains
+KINDS = {"posterior mean": (1, 1), "one draw": (10, 1), "mean of 4 draws": (10, 4)}  # steps, chains
 TRAINED = ("70 % missing", "box 24×24", "Gaussian blur", "motion blur", "×2", "×4")
 
 

@@ -34,7 +34,7 @@ from pnpkit.training.posterior import complex_image
 from pnpkit.training.sources import Volumes
 
 SIDE, TEST, TUNE, SIGMA = 160, 20, 4, 0.01
-KINDS = {"posterior mean": (1, 1), "one draw": (10, 1), "mean of 8 draws": (10, 8)}
+KINDS = {"posterior mean": (1, 1), "one draw": (10, 1), "mean of 4 draws": (10, 4)}
 
 
 def slices() -> torch.Tensor:
@@ -128,10 +128,10 @@ def real_brain(models: dict[str, Prior]) -> list[dict[str, Any]]:
         methods = {m: c[len(c) // 2] for m, c in settings(sigma).items()} | {
             f"{model}, {kind}": (prior, PosteriorSampler(n_steps=KINDS[kind][0]))
             for model, prior in models.items()
-            for kind in ("posterior mean", "mean of 8 draws")
+            for kind in ("posterior mean", "mean of 4 draws")
         }
         for method, (prior, solver) in methods.items():
-            result = solve(problem, prior, solver, chains=8 if "draws" in method else 1)
+            result = solve(problem, prior, solver, chains=4 if "draws" in method else 1)
             error = float(nmse(result.x, x, support))
             rows.append({"k-space": name, "method": method, "NMSE": f"{error:.5f}", "s": f"{result.seconds:.1f}"})
             print(rows[-1], flush=True)

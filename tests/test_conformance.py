@@ -163,8 +163,8 @@ def test_selecting_what_is_not_there_suggests():
 
 def test_a_plugin_package_is_selected_by_its_distribution_name():
     pytest.importorskip("pnpkit_example_plugin")
-    assert selected(["pnpkit-example-plugin"]) == [("makers", "vignette_gain"), ("operators", "vignette")]
-    maker, report = check_all(["pnpkit-example-plugin"])
+    assert selected(["pnpkit-example-plugin"]) == [("operators", "vignette"), ("makers", "vignette_gain")]
+    report, maker = check_all(["pnpkit-example-plugin"])
     assert maker.ok and report.ok and report.name == "vignette" and len(report.outcomes) > 45
 
 

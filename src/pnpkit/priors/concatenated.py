@@ -60,4 +60,7 @@ class Concatenated(TrainedPosterior):
     """
 
     form = "pnpkit-concatenation-1"
-    network = ConcatenationNetwork
+
+    @classmethod
+    def network(cls) -> type[nn.Module]:
+        return ConcatenationNetwork

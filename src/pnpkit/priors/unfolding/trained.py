@@ -1,5 +1,6 @@
 """Diff-Unfolding with trained weights."""
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -15,12 +16,10 @@ from pnpkit.problem import Problem
 class TrainedPosterior(PosteriorDenoiser):
     """Base of posterior denoisers that ``pnpkit train`` makes.
 
-    ``form`` is the files', ``network`` the class that their description rebuilds: its forward takes x, sigma, the
-    problem, and what runs in the place of its ``blocks``' U-Nets.
+    ``form`` is the files'.
     """
 
     form: ClassVar[str]
-    network: ClassVar[type[nn.Module]]
 
     def __init__(self, weights: str, arithmetic: Literal["float32", "bfloat16"] = "float32", compiled: bool = False):
         super().__init__()
@@ -28,7 +27,7 @@ class TrainedPosterior(PosteriorDenoiser):
         told = described(weights, self.form, "Posterior denoisers are made by `pnpkit train`: docs/diff_unfolding.md.")
         low, high = told.pop("sigma_range")
         with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten; the global RNG is left alone
-            network: Any = self.network(**told)
+            network: Any = self.network()(**told)
         fill(network, {k: v.float() for k, v in load(weights).items()}, weights)
         if compiled:
             for block in network.blocks:
@@ -38,6 +37,11 @@ class TrainedPosterior(PosteriorDenoiser):
         channels = 1 if told["complex"] else told["unet"]["channels"]
         dtype = torch.complex64 if told["complex"] else torch.float32
         self.domain = Domain((channels, None, None), dtype, (low, high), None if told["complex"] else (0.0, 1.0))
+
+    @classmethod
+    @abstractmethod
+    def network(cls) -> type[nn.Module]:
+        """What the description in a file rebuilds: forward(x, sigma, problem, what runs for its ``blocks``)."""
 
     def _posterior_denoise(self, x: torch.Tensor, sigma: torch.Tensor, problem: Problem) -> torch.Tensor:
         return self.body(x, sigma, problem, [self._counted(b.network) for b in self.body.blocks])[-1]
@@ -76,7 +80,10 @@ class DiffUnfolding(TrainedPosterior):
     """
 
     form = "pnpkit-unfolding-1"
-    network = UnfoldingNetwork
+
+    @classmethod
+    def network(cls) -> type[nn.Module]:
+        return UnfoldingNetwork
 
     @classmethod
     def example(cls) -> Self:

@@ -1,13 +1,10 @@
 """The command line, run as a user runs it (in process)."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
-
-from pnpkit import cli
 
 CONFIG = """
 operator: {name: inpainting, mask: {make: random_mask, shape: [1, 16, 16], fraction: 0.5, seed: 0}}
@@ -16,24 +13,6 @@ prior: {name: tv, weight: 5.0}
 solver: {name: pdhg, n_steps: 20}
 seed: 3
 """
-
-
-@pytest.fixture
-def pnpkit(monkeypatch, capsys):
-    """Run a command line; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pnpkit", *arguments])
-        monkeypatch.setenv("COLUMNS", "200")
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -122,6 +122,16 @@ def test_divergence_and_mistakes_fail_with_a_traceback():
     assert answer.status == "failed" and "weight" in answer.told["reason"]
 
 
+def test_data_that_are_gone_or_have_changed_fail_with_a_sentence(tmp_path):
+    store = Store(tmp_path)
+    y = store.file(store.put(np.ones((1, 16, 16), np.float32)))
+    assert run(job(y=str(y))).status == "done"
+    np.save(y, np.zeros((1, 16, 16), np.float32))
+    assert "has changed since it was written" in run(job(y=str(y))).told["reason"]
+    y.unlink()
+    assert "is missing or damaged" in run(job(y=str(y))).told["reason"]
+
+
 def test_a_failed_setting_is_worst_and_its_reason_kept():
     good, bad = best_of([[job()], [job(prior={"name": "tv", "weight": -1.0})]], "psnr")
     assert good[0] > 10 and bad[0] == -np.inf and "weight" in bad[1]
@@ -148,8 +158,8 @@ def test_a_worker_that_dies_is_told_and_replaced(pool):
 
 
 def test_too_much_memory_fails_that_cell_alone(tmp_path):
-    side, file = 12_000, str(tmp_path / "large.npy")
-    np.save(file, np.zeros((1, side, side), np.float32))
+    side, store = 12_000, Store(tmp_path)
+    file = str(store.file(store.put(np.zeros((1, side, side), np.float32))))
     big = job(operator=BLUR | {"shape": [1, side, side]}, x=file, y=file)
     with Local(workers=1, memory=1.5) as pool:
         found = finished(pool, Work("big", job=big), Work("good", job=job()))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from pnpkit import registry
+from pnpkit.bench.arrays import read
 from pnpkit.composition import compose
 from pnpkit.errors import DataError, PnpkitError
 from pnpkit.operators.base import Operator
@@ -244,8 +245,8 @@ def text(config: Any) -> str:
 
 
 def array(value: Any) -> np.ndarray:
-    """The array, or that of the file."""
-    return value if isinstance(value, np.ndarray) else np.load(value, allow_pickle=False)
+    """The array, or that of the file, which is named by its content."""
+    return value if isinstance(value, np.ndarray) else read(Path(value))
 
 
 # --- memory ---

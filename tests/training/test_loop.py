@@ -311,3 +311,17 @@ def test_recipes_that_are_wrong(text, told, tmp_path):
 def test_a_recipe_that_is_not_there():
     with pytest.raises(DataError, match="Did you mean 'photos'"):
         read_recipe("photoss")
+
+
+def test_written_weights_can_keep_a_share_of_the_start(folder, tmp_path):
+    from safetensors.torch import load_file
+
+    start = loop.train(recipe(folder, 2), tmp_path / "start", report=quiet)
+    told: list[str] = []
+    files = [start]
+    for share in (0.0, 0.25):
+        plan = recipe(folder, 6, start=str(start), seed=5, **{"optimiser.keep_start": share})
+        files.append(loop.train(plan, tmp_path / f"run {share}", report=told.append))
+    assert sum("with the start's share" in line for line in told) == 1
+    first, moved, mixed = (load_file(p)["tail.weight"].float() for p in files)
+    assert torch.allclose(mixed, 0.25 * first + 0.75 * moved, atol=1e-3) and not torch.allclose(mixed, moved, atol=1e-4)

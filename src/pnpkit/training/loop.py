@@ -79,6 +79,13 @@ class Trainer:
         for slow, fast in zip(self.mean.parameters(), self.model.parameters(), strict=True):
             slow.lerp_(fast, 1 - keep)
 
+    @torch.no_grad()
+    def towards_start(self, share: float) -> None:
+        """The running mean moved towards the weights that training began with."""
+        first = self.objective.build().to(self.device)
+        for slow, start in zip(self.mean.parameters(), first.parameters(), strict=True):
+            slow.lerp_(start, share)
+
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
@@ -122,6 +129,11 @@ def train(
         report(f"going on after step {trainer.step} of {recipe.optimiser.steps}")
     with run.bar(recipe.optimiser.steps, enabled=progress and processes.leader) as bar:
         _steps(trainer, run, held_out, bar, report, every_seconds)
+    if recipe.optimiser.keep_start:
+        trainer.towards_start(recipe.optimiser.keep_start)
+        values = trainer.objective.scores(trainer.mean.eval(), held_out)
+        run.log(trainer.step, {"psnr": values, "keep_start": recipe.optimiser.keep_start})
+        report("with the start's share: " + "  ".join(f"{s}: {v:.2f} dB" for s, v in values.items()))
     weights = run.finish(trainer.objective, trainer.mean, trainer.step)
     processes.leave()
     return weights

@@ -77,6 +77,8 @@ class OptimiserOptions(Part):
     """AdamW: ``warmup`` steps, a constant rate, then a linear fall to zero over the last ``decay`` of all steps.
 
     half_life : of the running mean of the weights, in samples.
+    keep_start : share of the weights that training began with in those that are written: a mean of both is better on
+        images unlike those of the training (WiSE-FT; Wortsman et al., CVPR 2022).
     """
 
     steps: PositiveInt
@@ -87,6 +89,7 @@ class OptimiserOptions(Part):
     weight_decay: float = Field(default=0.0, ge=0)
     clip: PositiveFloat = 1.0
     half_life: PositiveInt = 20_000
+    keep_start: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = True
     compile: bool = True
     log_every: PositiveInt = 50
@@ -124,7 +127,7 @@ class Recipe(Part):
     def kept(self) -> dict[str, Any]:
         """What a resumed run must share; the number of steps may change."""
         told = json.loads(self.model_dump_json())
-        for key in ("steps", "decay", "compile", "log_every"):
+        for key in ("steps", "decay", "compile", "log_every", "keep_start"):
             del told["optimiser"][key]
         for key in ("validation", "about", "terms"):
             del told[key]

@@ -91,10 +91,7 @@ class Runner:
 
     def _work(self, cell: Cell) -> Work:
         job = cell.job if cell.group is None else with_settings(cell.job, self.settings[cell.group])
-        return Work(cell, job=job, timeout=self._limit(job.repeats + 1))
-
-    def _limit(self, runs: int) -> float:
-        return self.plan.suite.timeout * max(1, runs - 1)
+        return Work(cell, job=job, timeout=self.plan.suite.timeout * job.repeats)
 
     def _finish(self, work: Work, answer: Answer | Lost) -> None:
         cell: Cell = work.tag

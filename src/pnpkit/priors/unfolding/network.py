@@ -86,9 +86,9 @@ class UnfoldingNetwork(nn.Module):
             e = one.network.embedding(noise_coordinate(level, self.std)) + self.stage.weight[k] + time
 
             def denoised(both: torch.Tensor) -> torch.Tensor:
-                seen, moved = halves(both, self.complex) if self.sees_change else (both, None)
+                image, moved = halves(both, self.complex) if self.sees_change else (both, None)
                 scale = expand((level**2 + self.std**2).rsqrt(), both)
-                return one.applied(seen, level, e, run[own], None if moved is None else scale * moved)
+                return one.applied(image, level, e, run[own], None if moved is None else scale * moved)
 
             return on_real_images(denoised, torch.cat([z, change], 1) if self.sees_change else z, self.multiple)
 

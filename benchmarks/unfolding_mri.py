@@ -34,7 +34,7 @@ from pnpkit.training.posterior import complex_image
 from pnpkit.training.sources import Volumes
 
 SIDE, TEST, TUNE, SIGMA = 160, 20, 4, 0.01
-KINDS = {"posterior mean": (1, 1), "one draw": (5, 1), "mean of 4 draws": (5, 4)}
+KINDS = {"posterior mean": (1, 1), "one draw": (5, 1)}
 
 
 def slices() -> torch.Tensor:
@@ -115,8 +115,6 @@ def cells(kept: Kept, runs: Path) -> dict[str, dict[str, Any]]:
             row[name] = kept.get(f"{task}|{name}", partial(tuned, candidates, test, tune, x))
         for model, prior in models.items():
             for kind, (steps, chains) in KINDS.items():
-                if chains > 1 and isinstance(operator, NonCartesianMRI):
-                    continue  # many CG solves with NUFFTs: minutes
                 make = partial(run, (prior, PosteriorSampler(n_steps=steps)), test, x[:TEST], chains)
                 row[f"{model}, {kind}"] = kept.get(f"{task}|{model}, {kind}", make)
     return found
@@ -130,10 +128,10 @@ def real_brain(models: dict[str, Prior]) -> list[dict[str, Any]]:
         methods = {m: c[len(c) // 2] for m, c in settings(sigma).items()} | {
             f"{model}, {kind}": (prior, PosteriorSampler(n_steps=KINDS[kind][0]))
             for model, prior in models.items()
-            for kind in ("posterior mean", "mean of 4 draws")
+            for kind in ("posterior mean",)
         }
         for method, (prior, solver) in methods.items():
-            result = solve(problem, prior, solver, chains=4 if "draws" in method else 1)
+            result = solve(problem, prior, solver)
             error = float(nmse(result.x, x, support))
             rows.append({"k-space": name, "method": method, "NMSE": f"{error:.5f}", "s": f"{result.seconds:.1f}"})
             print(rows[-1], flush=True)

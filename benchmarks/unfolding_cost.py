@@ -16,7 +16,7 @@ from pnpkit.problem import Problem
 from pnpkit.training.objectives import objective_of
 from pnpkit.training.recipe import read_recipe
 
-SIDE, THREADS, REPEATS, SIGMA = 256, 4, 11, 10.0
+SIDE, THREADS, REPEATS, SIGMA = 256, 4, 5, 10.0
 
 
 def network(recipe: str) -> UnfoldingNetwork:

@@ -150,14 +150,14 @@ def test_a_run_starts_from_weights_of_other_channels(folder, tmp_path):
     x = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     noisy, level = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)), torch.full((2,), 0.3)
     expected = UNetDenoiser(weights=str(grey)).body(noisy, level)
-    begun = denoising.build(colour)
+    begun = denoising.DenoisingScoreMatching(colour).build()
     assert torch.allclose(begun(noisy.repeat(1, 3, 1, 1), level), expected.repeat(1, 3, 1, 1), atol=1e-5)
     # the skip path is each channel's own, what the network adds is the mean's
     mixed = noisy + torch.tensor([-0.2, 0.1, 0.1]).reshape(3, 1, 1)
     skip = begun.scales(level, mixed)[0]
     assert torch.allclose(begun(mixed, level) - skip * mixed, expected - skip * noisy, atol=1e-5)
     weights = loop.train(colour, tmp_path / "colour", report=quiet)
-    back = denoising.build(recipe(folder, start=str(weights)))
+    back = denoising.DenoisingScoreMatching(recipe(folder, start=str(weights))).build()
     assert back.network.config["channels"] == 1
     assert json.loads(weights.with_suffix(".json").read_text())["recipe"]["start"] == str(grey)
 
@@ -184,7 +184,7 @@ def recipe_options(**options):
 def test_the_loss_is_edm_s_weighted_error(folder):
     """‖D − x‖²/c_out² per sample, whatever the network, and 1 for F = 0 with a target of unit variance."""
     plan = recipe(folder)
-    model = denoising.build(plan).double()
+    model = denoising.DenoisingScoreMatching(plan).build().double()
     torch.nn.init.normal_(model.network.tail.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     pool = loop._pool(plan, plan.data, plan.image.augment)
     x, sigma, noise = (t.double() for t in denoising.draw(pool, plan.noise, 0, 0, 5))

@@ -78,7 +78,7 @@ def described(name: str, form: str, hint: str) -> dict[str, Any]:
     """What a file of ``pnpkit train`` says about its network; WeightsError with ``hint`` where it has another form."""
     told = metadata(name)
     if told.get("format") != form:
-        raise WeightsError(f"{name} is not {form} (its metadata say {told.get('format', 'nothing')}). {hint}")
+        raise WeightsError(f"{name} was not written by `pnpkit train` as {form}. {hint}")
     return json.loads(told["network"])
 
 

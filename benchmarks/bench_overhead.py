@@ -51,7 +51,7 @@ def seconds(made: Plan, store: Store, executor: Executor) -> float:
 def warm(pool: Local, made: Plan) -> Local:
     """Workers started, libraries imported."""
     for _ in range(2 * pool.workers):
-        pool.submit(Work("warm", job=made.cells[0].job))
+        pool.submit(Work("warm", (made.cells[0].job,)))
     while pool.busy:
         list(pool.results())
     return pool

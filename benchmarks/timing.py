@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from pnpkit.bench.environment import cpu
+
 RESULTS = Path(__file__).parent / "results"
 _LOAD_AT_START = os.getloadavg()[0]
 
@@ -48,7 +50,7 @@ def write_report(
     command : what reproduces the figures. notes : sentences below the table.
     """
     machine = {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "load_at_start": round(_LOAD_AT_START, 2),
@@ -102,11 +104,3 @@ def _shown(value: Cell) -> str:
     if value is None:
         return "–"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -56,7 +57,7 @@ def test_a_worker_and_a_node_are_killed_and_nothing_is_lost(cluster, tmp_path):
         made.remove_node(second, allow_graceful=False)
         killed.append("node")
 
-    with Ray(address=made.address, threads=1, memory=0) as executor:
+    with Ray(address=made.address, memory=0) as executor:
         thread = threading.Thread(target=kill)
         thread.start()
         end = Runner(planned, store, executor).run()
@@ -70,30 +71,16 @@ def test_a_worker_and_a_node_are_killed_and_nothing_is_lost(cluster, tmp_path):
         assert values(store)[place]["psnr"] == pytest.approx(metrics["psnr"], abs=1e-3)
 
 
-def test_what_takes_too_long_is_stopped_and_overhead_is_small(cluster, tmp_path):
-    made, _ = cluster
+def test_what_takes_too_long_is_stopped(cluster, tmp_path):
     sleep = tmp_path / "sleep.py"
     sleep.write_text("import time; time.sleep(300)")
-    import sys
-
     forever = job(command=(sys.executable, str(sleep)), prior=None, solver=None)
-    with Ray(address=made.address, threads=1, memory=0) as executor:
-        executor.submit(Work("slow", job=forever, timeout=8.0))
+    with Ray(address=cluster[0].address, memory=0) as executor:
+        executor.submit(Work("slow", (forever,), timeout=8.0))
         found = {}
         while executor.busy:
             found |= {w.tag: a for w, a in executor.results()}
-        assert "longer than 8 s" in found["slow"].reason
-        for _ in range(6):  # workers start, and import
-            executor.submit(Work("warm", job=job()))
-        while executor.busy:
-            list(executor.results())
-        began = time.monotonic()
-        for i in range(60):
-            executor.submit(Work(i, job=job()))
-        spent = 0.0
-        while executor.busy:
-            spent += sum(a.told["seconds"] for _, a in executor.results())
-        assert (time.monotonic() - began - spent / 3) / 60 < 0.15  # 50 ms on a quiet machine
+    assert "longer than 8 s" in found["slow"].reason
 
 
 def test_no_cluster_is_told():

@@ -34,7 +34,7 @@ def test_exact_values():
     gap = difference([3.0, 2.0, 5.0, 1.0], [1.0, 2.0, 3.0, 2.0])
     assert (gap.interval.mean, gap.wins, gap.losses) == (0.75, 2, 1)
     assert gap.p == pytest.approx(stats.binomtest(2, 3).pvalue)
-    lower = difference([1.0, 1.0], [2.0, 2.0], better="lower")
+    lower = difference([1.0, 1.0], [2.0, 2.0], metric="nmse")
     assert (lower.wins, lower.losses) == (2, 0) and lower.clear
     assert not difference([1.0, 2.0], [2.0, 1.0]).clear and difference([1.0], [1.0]).p == 1.0
 
@@ -50,6 +50,9 @@ def test_what_is_no_number_is_refused(bad):
 def with_values(tmp_path, **values: list[float]) -> Store:
     """A store with one task and these PSNRs of each method's images."""
     store = Store(tmp_path / "store")
+    spec = {"methods": {m: {} for m in values}, "baseline": None, "data": {"d": {"data_range": 1.0}}}
+    about = {"suite": "s", "kind": "suite", "data": "", "task": "", "method": "", "image": -1, "seed": 0}
+    store.write("suite", about, "done", {"spec": spec}, "e")
     for method, row in values.items():
         for image, value in enumerate(row):
             place = {
@@ -77,16 +80,16 @@ def test_methods_that_cannot_be_told_apart_share_a_place(tmp_path):
 
 def test_a_drop_in_quality_or_speed_is_told_and_noise_is_not(tmp_path):
     before = summary(with_values(tmp_path / "a", x=[30.0, 31.0, 32.0], y=[25.0, 26.0, 27.0]), "s")
-    assert regressions(before, before, "psnr", False) == []
+    assert regressions(before, before, "psnr") == []
     worse = summary(with_values(tmp_path / "b", x=[29.5, 30.5, 31.4], y=[25.3, 25.8, 27.0]), "s")
-    (told,) = regressions(worse, before, "psnr", False)
+    (told,) = regressions(worse, before, "psnr")
     assert told.startswith("d | t | x: psnr changed by -0.533")
     slow = {**before, "results": {k: dict(v) for k, v in before["results"].items()}}
     slow["results"]["d | t | y"]["seconds"] = 1.0
-    (told,) = regressions(slow, before, "psnr", False)
+    (told,) = regressions(slow, before, "psnr")
     assert "takes 10.00 times as long" in told
     del slow["results"]["d | t | y"]
-    assert "it was there before" in regressions(slow, before, "psnr", False)[0]
+    assert "it was there before" in regressions(slow, before, "psnr")[0]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])

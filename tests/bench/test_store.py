@@ -57,6 +57,17 @@ def test_claims_of_another_host_are_judged_by_its_beat_and_our_clock(tmp_path, m
     assert second.claim("k")
 
 
+def test_a_runner_beats_while_a_cell_takes_long_and_gives_back_what_it_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT", 0.05)
+    store = Store(tmp_path)
+    with store.running():
+        assert store.claim("k")
+        time.sleep(0.4)
+        (beats,) = store.db.execute("SELECT beat FROM runners").fetchone()
+        assert beats >= 2
+    assert store.db.execute("SELECT COUNT(*) FROM runners").fetchone() == (0,) and Store(tmp_path).claim("k")
+
+
 def test_what_was_not_finished_is_given_back(tmp_path):
     first, second = Store(tmp_path), Store(tmp_path)
     assert first.claim("k")

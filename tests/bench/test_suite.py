@@ -3,7 +3,8 @@
 import pytest
 
 from pnpkit.bench.dry_run import told
-from pnpkit.bench.plan import code_version, filled, plan, weights_in
+from pnpkit.bench.keys import code_version, weights_in
+from pnpkit.bench.plan import filled, plan
 from pnpkit.bench.store import Store
 from pnpkit.bench.suite import Suite, read_suite
 from pnpkit.errors import DataError, SpecError
@@ -39,6 +40,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path):
         ({"methods__tikhonov__tasks": ("blurr",)}, "no task 'blurr'. Did you mean 'blur'"),
         ({"methods__TV__tune": {"search": {}}}, "search"),
         ({"methods__TV__tune": {"search": {"prior.weight": [1.0]}, "by": "optuna"}}, "Optuna needs a budget"),
+        ({"methods__TV__tune": {"search": {"weight": [1.0]}}}, "prior.NAME or solver.NAME, given 'weight'"),
         ({"methods__tikhonov__command": ("cp",)}, "either a command, or a prior and a solver"),
         ({"data__shapes__test": 0}, "test"),
     ],
@@ -127,7 +129,7 @@ def test_keys_follow_what_results_depend_on(store, monkeypatch):
     assert same == key(suite(timeout=5.0))
     assert same != key(suite(methods__tikhonov__solver={"name": "fista", "n_steps": 6}))
     assert same != key(suite(tasks__blur__noise={"name": "gaussian", "sigma": 0.06}))
-    monkeypatch.setattr("pnpkit.bench.plan.code_version", lambda: "other")
+    monkeypatch.setattr("pnpkit.bench.keys.code_version", lambda: "other")
     assert same != key(suite())
 
 

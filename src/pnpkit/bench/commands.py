@@ -43,7 +43,7 @@ def bench(
     from pnpkit.bench.live import live
     from pnpkit.bench.plan import plan
     from pnpkit.bench.publish import regressions, summary
-    from pnpkit.bench.runner import LOWER_IS_BETTER, Runner
+    from pnpkit.bench.runner import Runner
     from pnpkit.bench.store import Store
     from pnpkit.bench.suite import read_suite
 
@@ -72,7 +72,7 @@ def bench(
     if publish is not None:
         publish.write_text(json.dumps(found, indent=1) + "\n")
     if against is not None:
-        worse = regressions(found, _published(against), told.metrics[0], told.metrics[0] in LOWER_IS_BETTER)
+        worse = regressions(found, _published(against), told.metrics[0])
         if worse:
             raise Worse(f"Worse than {against}: " + " ".join(worse))
         console.print(f"not worse than {against}", highlight=False)
@@ -99,9 +99,10 @@ def _executor(kind: str, workers: int, threads: int, memory: float, address: str
 def _published(path: Path) -> dict:
     try:
         told = json.loads(path.read_text())
-        assert "results" in told
-    except (OSError, ValueError, AssertionError) as error:
-        raise DataError(f"{path} is not a summary of `pnpkit bench --publish`: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}.") from error
+    if "results" not in told:
+        raise DataError(f"{path} is not a summary of `pnpkit bench --publish`.")
     return told
 
 
@@ -112,16 +113,17 @@ def report(
 ) -> None:
     """One self-contained HTML page: leaderboard, trade-offs, pictures, failures, how to reproduce every cell."""
     from pnpkit.bench.report import write
-    from pnpkit.bench.store import Store
 
-    size = write(_opened(store, Store), suite, out)
+    size = write(_opened(store), suite, out)
     console.print(f"wrote {out} ({size / 1e6:.1f} MB)", highlight=False)
 
 
-def _opened(folder: Path, make):
+def _opened(folder: Path):
+    from pnpkit.bench.store import Store
+
     if not (folder / "store.sqlite").is_file():
         raise DataError(f"There is no store in {folder}; run `pnpkit bench SUITE --store {folder}` first.")
-    return make(folder)
+    return Store(folder)
 
 
 @store_app.command("export")
@@ -132,17 +134,16 @@ def export_command(
 ) -> None:
     """Write the cells as tidy rows."""
     from pnpkit.bench.publish import export
-    from pnpkit.bench.store import Store
 
-    console.print(f"wrote {export(_opened(store, Store), out, suite)} rows to {out}", highlight=False)
+    console.print(f"wrote {export(_opened(store), out, suite)} rows to {out}", highlight=False)
 
 
 @store_app.command("check")
 def check_command(store: Folder = STORE) -> None:
     """Whether the store is whole."""
-    from pnpkit.bench.store import Store, StoreError
+    from pnpkit.bench.store import StoreError
 
-    if problem := _opened(store, Store).check():
+    if problem := _opened(store).check():
         raise StoreError(f"{store} is damaged: {problem}. `pnpkit store salvage {store} NEW_FOLDER` saves what it can.")
     console.print(f"{store} is whole")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from pnpkit.bench.job import Job, array, best_of, run
+from pnpkit.bench.job import Job, array, mean_score, run
 from pnpkit.errors import SpecError
 
 Tag = Any
@@ -19,16 +19,15 @@ Tag = Any
 
 @dataclass(frozen=True)
 class Work:
-    """One cell's job, or the jobs of settings to choose from with the metric that chooses."""
+    """One cell's job, or those of one setting on all images of a search, with the metric that judges it."""
 
     tag: Tag
-    job: Job | None = None
-    choices: tuple[tuple[Job, ...], ...] = ()
-    metric: str = "psnr"
+    jobs: tuple[Job, ...]
+    metric: str | None = None
     timeout: float = 600.0
 
     def do(self) -> Any:
-        return run(self.job) if self.job is not None else best_of(self.choices, self.metric)
+        return run(self.jobs[0]) if self.metric is None else mean_score(self.jobs, self.metric)
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,8 @@ class Local(Executor):
         if workers * threads > 4 * cores:
             raise SpecError(f"{workers} workers of {threads} threads on {cores} cores would only hinder each other.")
         self.workers = workers
-        before = {n: os.environ.get(n) for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        os.environ.update(dict.fromkeys(before, str(threads)))  # inherited by the workers, which start when needed
-        self._restore = before
+        self._restore = {n: os.environ.get(n) for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        os.environ.update(dict.fromkeys(self._restore, str(threads)))  # inherited by the workers, started when needed
         context = multiprocessing.get_context("spawn")
         self._start = lambda: ProcessPool(workers, initializer=_prepare, initargs=(threads, memory), context=context)
         self.pool = self._start()
@@ -183,7 +181,7 @@ class Ray(Executor):
     address : of the cluster; "auto" for the one of this machine. threads : CPUs of a task. memory : GiB of a task.
     """
 
-    def __init__(self, address: str | None = "auto", threads: int = 1, memory: float = 8.0, slots: int | None = None):
+    def __init__(self, address: str | None = "auto", threads: int = 1, memory: float = 8.0):
         try:
             ray: Any = importlib.import_module("ray")
         except ImportError as error:
@@ -200,9 +198,8 @@ class Ray(Executor):
         self._task = ray.remote(_do).options(
             num_cpus=threads, memory=int(memory * 2**30) if memory else None, max_retries=3
         )
-        self.threads, self.slots = threads, slots
+        self.threads = threads
         self.running: dict[Any, tuple[Work, float]] = {}
-        self._arrays: dict[str, Any] = {}
 
     def submit(self, work: Work) -> None:
         self.running[self._task.remote(_by_value(work))] = (work, time.monotonic() + work.timeout)
@@ -225,8 +222,7 @@ class Ray(Executor):
 
     @property
     def room(self) -> bool:
-        total = self.slots or max(1, int(self.ray.cluster_resources().get("CPU", 1) / self.threads))
-        return len(self.running) < 2 * total
+        return len(self.running) < 2 * max(1, int(self.ray.cluster_resources().get("CPU", 1) / self.threads))
 
     @property
     def busy(self) -> int:
@@ -250,9 +246,4 @@ def _require_cluster(address: str | None) -> None:
 
 
 def _by_value(work: Work) -> Work:
-    def whole(job: Job) -> Job:
-        return replace(job, x=array(job.x), y=array(job.y))
-
-    if work.job is not None:
-        return replace(work, job=whole(work.job))
-    return replace(work, choices=tuple(tuple(whole(j) for j in row) for row in work.choices))
+    return replace(work, jobs=tuple(replace(j, x=array(j.x), y=array(j.y)) for j in work.jobs))

@@ -1,5 +1,7 @@
 """One cell, run: measured data in, figures out. What workers do; knows nothing of stores or suites."""
 
+import contextlib
+import inspect
 import json
 import os
 import statistics
@@ -9,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -68,8 +70,6 @@ def run(job: Job) -> Answer:
     torch.set_num_threads(job.threads)
     try:
         return _external(job) if job.command is not None else _composed(job)
-    except MemoryError as error:
-        return Answer("failed", {"reason": f"out of memory: {error}", "traceback": traceback.format_exc()})
     except Exception as error:
         kind = "" if isinstance(error, PnpkitError) else f"{type(error).__name__}: "
         return Answer("failed", {"reason": f"{kind}{error}", "traceback": traceback.format_exc()})
@@ -112,28 +112,20 @@ def operator(config: str) -> Operator:
     return registry.build("operators", json.loads(config))
 
 
-@lru_cache(maxsize=8)
-def _warmed(key: str) -> list[None]:
-    return []
+WARM: set[str] = set()  # methods that have run in this process
 
 
 def _warm(reconstruct: Any, y: np.ndarray, job: Job) -> None:
     """Two steps that are not measured, once for a method in a process: imports, plans, memory."""
-    from dataclasses import replace
-
-    done = _warmed(text({"operator": job.operator, "prior": job.prior, "solver": job.solver}))
-    if not done:
-        done.append(None)
-        solver: Any = reconstruct.solver
-        short = (
-            replace(solver, n_steps=min(solver.n_steps, 2)) if "n_steps" in type(solver.spec).model_fields else solver
-        )  # type: ignore[type-var]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                replace(reconstruct, solver=short)(y, seed=job.seed)
-            except PnpkitError:
-                replace(reconstruct, solver=solver)  # a schedule that two steps do not fit: go on without
+    key = text([job.operator, job.prior, job.solver])
+    if key in WARM:
+        return
+    WARM.add(key)
+    solver = reconstruct.solver
+    short = replace(solver, n_steps=min(solver.n_steps, 2))
+    with warnings.catch_warnings(), contextlib.suppress(PnpkitError):  # a schedule that two steps do not fit
+        warnings.simplefilter("ignore")
+        replace(reconstruct, solver=short)(y, seed=job.seed)
 
 
 def judged(found: Any, x: np.ndarray, job: Job) -> dict[str, float]:
@@ -148,8 +140,6 @@ def judged(found: Any, x: np.ndarray, job: Job) -> dict[str, float]:
 
 def metric(name: str, x: torch.Tensor, ref: torch.Tensor, data_range: float) -> float:
     """One registered metric; ``data_range`` goes to those that take it, images clipped to it to those of [0, 1]."""
-    import inspect
-
     function = registry.get("metrics", name)
     if x.is_complex() and name != "nmse":
         x, ref = x.abs(), ref.abs()
@@ -177,11 +167,8 @@ def trace(reconstruct: Any, y: np.ndarray, x: np.ndarray, job: Job) -> list[list
                 points.append([round(now - began - spent, 5), round(value, 4)])
         spent += time.perf_counter() - now
 
-    if reconstruct.scale in (None, 1.0) or reconstruct.scale == "auto":
-        result = reconstruct(y, seed=job.seed, progress=watch)
-        if result.scale != 1.0:  # steps were in other units than the truth
-            return []
-    return points
+    result = reconstruct(y, seed=job.seed, progress=watch)
+    return points if result.scale == 1.0 else []  # else the steps were in other units than the truth
 
 
 def coverages(samples: Any, x: np.ndarray) -> list[list[float]]:
@@ -229,15 +216,11 @@ def _external(job: Job) -> Answer:
     return Answer("done", told, found)
 
 
-def best_of(jobs: Sequence[Sequence[Job]], name: str) -> list[tuple[float, str]]:
-    """The mean of a metric over the images of every setting; −inf and the reason where one failed."""
-    scores = []
-    for row in jobs:
-        answers = [run(job) for job in row]
-        bad = next((a for a in answers if a.status != "done"), None)
-        values = [a.told["metrics"][name] for a in answers if a.status == "done"]
-        scores.append((-np.inf, bad.told["reason"]) if bad else (float(np.mean(values)), ""))
-    return scores
+def mean_score(jobs: Sequence[Job], name: str) -> tuple[float, str]:
+    """The mean of a metric over several images; −inf and the reason where one failed."""
+    answers = [run(job) for job in jobs]
+    bad = next((a for a in answers if a.status != "done"), None)
+    return (-np.inf, bad.told["reason"]) if bad else (float(np.mean([a.told["metrics"][name] for a in answers])), "")
 
 
 def text(config: Any) -> str:

@@ -1,25 +1,19 @@
 """From a suite to cells: images, measurements, which method runs where, and the key of every cell."""
 
-import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-import pnpkit
 from pnpkit import registry
-from pnpkit.bench.job import Job, text
+from pnpkit.bench.job import Job
+from pnpkit.bench.keys import digest, key_of
 from pnpkit.bench.store import Store
 from pnpkit.bench.suite import DataSet, Method, Suite, Task
 from pnpkit.composition import compose
 from pnpkit.errors import CapabilityError, SpecError
-from pnpkit.priors.weights import file_digest, find
 from pnpkit.training.data import Pool
 
 Config = dict[str, Any]
@@ -37,13 +31,6 @@ class Cell:
     seed: int
     job: Job
     group: str | None = None
-
-    def place(self, suite: str, kind: str = "cell") -> dict[str, Any]:
-        """Its row in the store, but the result."""
-        return {
-            "suite": suite, "kind": kind, "data": self.data, "task": self.task, "method": self.method,
-            "image": self.image, "seed": self.seed,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +115,7 @@ class Scene:
 
     def __init__(self, data_name: str, data: DataSet, task_name: str, task: Task, store: Store):
         self.data_name, self.task_name, self.data, self.task, self.store = data_name, task_name, data, task, store
+        self._made: dict[tuple[int, int], tuple[str, str]] = {}
         self.images = images(data)
         shape = list(self.images[0].shape)
         self.config = filled(task.operator, shape)
@@ -150,13 +138,14 @@ class Scene:
             return str(error)
         return None
 
-    @functools.cache  # noqa: B019 - lives as long as the plan is made
     def measured(self, image: int, seed: int) -> tuple[str, str]:
-        """Names of the arrays x and y."""
-        x = self.images[image]
-        rng = torch.Generator().manual_seed(seed * 1_000_003 + image)
-        y = self.noise.sample(self.operator(x[None]), rng)[0]
-        return self.store.put(x.numpy()), self.store.put(y.numpy())
+        """Names of the arrays x and y, made once for all methods."""
+        if (image, seed) not in self._made:
+            x = self.images[image]
+            rng = torch.Generator().manual_seed(seed * 1_000_003 + image)
+            y = self.noise.sample(self.operator(x[None]), rng)[0]
+            self._made[image, seed] = self.store.put(x.numpy()), self.store.put(y.numpy())
+        return self._made[image, seed]
 
     def job(self, suite: Suite, method: Method, image: int, seed: int) -> Job:
         x, y = self.measured(image, seed)
@@ -184,8 +173,7 @@ class Scene:
         settings = grid(method)
         held = range(self.data.test, self.data.test + self.data.validation)
         jobs = tuple(replace(self.job(suite, method, i, self.task.seeds[0]), repeats=1, trace=False) for i in held)
-        told = text([key_of(j, None) for j in jobs]) + text(settings) + text(method.tune.model_dump())
-        key = hashlib.sha256(told.encode()).hexdigest()
+        key = digest([[key_of(j, None) for j in jobs], settings, method.tune.model_dump()])
         return Search(key, self.data_name, self.task_name, name, settings, jobs)
 
 
@@ -193,7 +181,7 @@ def images(data: DataSet) -> torch.Tensor:
     """(test + validation, C, H, W): images for testing, then those for tuning, spread among them."""
     from pnpkit.training.posterior import complex_image
 
-    pool = Pool([data.source], data.channels, min(data.size, 8), augment=False, phase=data.complex)
+    pool = Pool([data.source], data.channels, data.size, augment=False, phase=data.complex, strict=True)
     total = data.test + data.validation
     if len(pool.images) < total and not pool.makers:
         raise SpecError(f"The data hold {len(pool.images)} images, the suite wants {total}.")
@@ -232,86 +220,12 @@ def with_settings(job: Job, settings: Mapping[str, Any]) -> Job:
     """The job with "prior.weight" or "solver.lam" set."""
     parts: Config = {"prior": job.prior, "solver": job.solver}
     for name, value in settings.items():
-        where, _, rest = name.partition(".")
-        if where == "scale" or where == "chains":
-            job = replace(job, **{where: value})
-            continue
-        if where not in parts or not rest:
-            raise SpecError(f"A setting to search is prior.NAME or solver.NAME, given {name!r}.")
+        where, *path, last = name.split(".")
         config = parts[where]
-        config = {"name": config} if isinstance(config, str) else dict(config or {})
-        place: Config = config
-        *path, last = rest.split(".")
+        place: Config = {"name": config} if isinstance(config, str) else dict(config or {})
+        parts[where] = place
         for step in path:
             place[step] = dict(place[step])
             place = place[step]
         place[last] = value
-        parts[where] = config
     return replace(job, **parts)
-
-
-# --- keys ---
-
-
-def key_of(job: Job, group: str | None) -> str:
-    """sha256 of everything that a cell's result depends on: configs, data by content, code, weights, tuning."""
-    told = {k: v for k, v in vars(job).items() if k not in ("timeout", "trace")}
-    told |= {"x": Path(job.x).stem, "y": Path(job.y).stem, "group": group, "code": code_version()}
-    told["weights"] = sorted(weights_in([job.prior, job.solver]))
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@functools.cache
-def code_version() -> str:
-    """sha256 of the package's Python files, but those that only show results."""
-    root = Path(pnpkit.__file__).parent
-    files = sorted(p for p in root.rglob("*.py") if "report" not in p.parts and p.name not in ("cli.py", "listing.py"))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def weights_in(config: Any) -> Iterator[str]:
-    """Digests of the weights that configs name."""
-    shipped = registry.names("weights")
-    if isinstance(config, Mapping):
-        for k, v in config.items():
-            if k == "weights" and isinstance(v, str) and v not in shipped:
-                yield _digest(v)
-            else:
-                yield from weights_in(v)
-    elif isinstance(config, list | tuple):
-        for v in config:
-            yield from weights_in(v)
-    elif isinstance(config, str) and config in shipped:
-        yield registry.card(config)["sha256"]
-
-
-@functools.cache
-def _digest(name: str) -> str:
-    return file_digest(find(name))
-
-
-def environment(threads: int) -> Config:
-    """The machine and the packages that results depend on."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    def known(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
-    names = ("pnpkit", "torch", "numpy", "scipy", "deepinv", "sigpy", "finufft")
-    found = SimpleNamespace(cpu=platform.processor() or platform.machine())
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found.cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {
-        "python": platform.python_version(), "system": platform.platform(), "cpu": found.cpu, "threads": threads,
-        "code": code_version(), "packages": {n: known(n) for n in names},
-    }  # fmt: skip

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pnpkit.bench.statistics import difference, mean_interval
+from pnpkit.bench.statistics import difference, mean_interval, sign
 from pnpkit.bench.store import Store
 from pnpkit.errors import DataError, SpecError
 
@@ -58,8 +58,8 @@ def export(store: Store, path: Path, suite: str | None = None) -> int:
 def summary(store: Store, suite: str) -> dict[str, Any]:
     """What is published of a suite and compared with later: per task and method the values of every image."""
     found: dict[str, Any] = defaultdict(lambda: {"images": {}, "seconds": []})
-    for row in store.rows(suite):
-        if row["kind"] == "cell" and row["status"] == "done":
+    for row in store.cells(suite):
+        if row["status"] == "done":
             cell = found[f"{row['data']} | {row['task']} | {row['method']}"]
             cell["images"][f"{row['image']}/{row['seed']}"] = row["metrics"]
             cell["seconds"].append(row["seconds"])
@@ -68,7 +68,7 @@ def summary(store: Store, suite: str) -> dict[str, Any]:
     return {"suite": suite, "environments": list(store.environments().values()), "results": dict(found)}
 
 
-def regressions(now: dict[str, Any], before: dict[str, Any], metric: str, lower_is_better: bool) -> list[str]:
+def regressions(now: dict[str, Any], before: dict[str, Any], metric: str) -> list[str]:
     """Sentences about methods that got worse beyond their interval, or slower than the others by ``SLOWER``.
 
     Quality is compared image by image: worse when the whole interval of the mean difference, and more than 0.01 of it,
@@ -84,9 +84,9 @@ def regressions(now: dict[str, Any], before: dict[str, Any], metric: str, lower_
         both = [i for i in old["images"] if i in new["images"]]
         if both:
             a, b = ([r["images"][i][metric] for i in both] for r in (new, old))
-            gap = difference(a, b, better="lower" if lower_is_better else "higher").interval
-            worst = -gap.low if lower_is_better else gap.high
-            if worst < 0 and abs(gap.mean) > 0.01 * (1 if metric == "psnr" else abs(mean_interval(b).mean)):
+            gap = difference(a, b, metric=metric).interval
+            worse = gap.low > 0 if sign(metric) < 0 else gap.high < 0
+            if worse and abs(gap.mean) > 0.01 * (1 if metric == "psnr" else abs(mean_interval(b).mean)):
                 found.append(f"{name}: {metric} changed by {gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}].")
         if old["seconds"] > 0.02:  # shorter times are noise
             ratios[name] = new["seconds"] / old["seconds"]

@@ -1,6 +1,5 @@
 """Runs what of a suite is not in the store yet: searches first, cells as soon as their settings are known."""
 
-import hashlib
 import json
 import time
 from collections import deque
@@ -11,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from pnpkit.bench.environment import environment
 from pnpkit.bench.executors import Executor, Lost, Work
 from pnpkit.bench.job import Answer
-from pnpkit.bench.plan import Cell, Plan, Search, environment, with_settings
+from pnpkit.bench.keys import digest
+from pnpkit.bench.plan import Cell, Plan, Search, Skipped, with_settings
+from pnpkit.bench.statistics import sign
 from pnpkit.bench.store import Store
 
 TRIES = 2  # of work whose worker died
-BEAT = 5.0  # seconds
-POLL = 0.2
+POLL = 0.2  # seconds
 
 
 @dataclass
@@ -29,7 +30,6 @@ class Progress:
     finished: int = 0
     failed: int = 0
     reused: int = 0
-    running: list[str] = field(default_factory=list)
     best: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
 
 
@@ -46,18 +46,15 @@ class Runner:
         self.tries: dict[str, int] = {}
         self.progress = Progress(len(plan.cells))
         self.waiting: deque[Cell] = deque()
-        self._beaten = time.monotonic()
 
     def run(self) -> Progress:
         """Everything that is missing; the store is whole whenever this is interrupted."""
-        try:
+        with self.store.running():
             self._note_suite()
             self._note_skipped()
             self._search()
             self.waiting = deque(c for c in self.plan.cells if not self._known(c))
             self._drain()
-        finally:
-            self.store.release()
         return self.progress
 
     # --- cells ---
@@ -86,12 +83,11 @@ class Runner:
                 time.sleep(POLL)
             if not self.waiting and not self.executor.busy and elsewhere:
                 self.waiting, elsewhere = deque(c for c in elsewhere if not self._known(c)), []
-            self._beat()
         self._tell()
 
     def _work(self, cell: Cell) -> Work:
         job = cell.job if cell.group is None else with_settings(cell.job, self.settings[cell.group])
-        return Work(cell, job=job, timeout=self.plan.suite.timeout * job.repeats)
+        return Work(cell, (job,), timeout=self.plan.suite.timeout * job.repeats)
 
     def _finish(self, work: Work, answer: Answer | Lost) -> None:
         cell: Cell = work.tag
@@ -109,7 +105,7 @@ class Runner:
             told["image_name"] = self.store.put(np.asarray(answer.image))
         if answer.spread is not None:
             told["spread"] = self.store.put(np.asarray(answer.spread))
-        self.store.write(cell.key, cell.place(self.plan.suite.name), answer.status, told, self.environment)
+        self.store.write(cell.key, self._place("cell", cell), answer.status, told, self.environment)
         self._count(cell, {"status": answer.status, **told})
 
     def _count(self, cell: Cell, told: dict[str, Any]) -> None:
@@ -117,8 +113,9 @@ class Runner:
         if told["status"] != "done":
             self.progress.failed += 1
             return
-        place, value = (cell.data, cell.task), told["metrics"][self.plan.suite.metrics[0]]
-        if place not in self.progress.best or value > self.progress.best[place][1]:
+        metric, place = self.plan.suite.metrics[0], (cell.data, cell.task)
+        value = told["metrics"][metric]
+        if place not in self.progress.best or sign(metric) * (value - self.progress.best[place][1]) > 0:
             self.progress.best[place] = (cell.method, value)
 
     # --- searches ---
@@ -140,15 +137,14 @@ class Runner:
                     jobs = tuple(with_settings(j, settings) for j in chooser.search.jobs)
                     metric = self._metric(chooser.search)
                     limit = self.plan.suite.timeout * len(jobs)
-                    self.executor.submit(Work((key, settings), choices=(jobs,), metric=metric, timeout=limit))
+                    self.executor.submit(Work((key, settings), jobs, metric, limit))
             self._tell()
             for work, answer in self.executor.results():
                 key, settings = work.tag
-                score, reason = (-np.inf, answer.reason) if isinstance(answer, Lost) else answer[0]
+                score, reason = (-np.inf, answer.reason) if isinstance(answer, Lost) else answer
                 active[key].tell(settings, score, reason)
             for key in [k for k, c in active.items() if c.ended]:
                 self._choose(active.pop(key))
-            self._beat()
 
     def _metric(self, search: Search) -> str:
         tune = self.plan.suite.methods[search.method].tune
@@ -157,45 +153,37 @@ class Runner:
 
     def _choose(self, chooser: "Chooser") -> None:
         search, tried = chooser.search, chooser.tried
-        sign = -1 if self._metric(search) in LOWER_IS_BETTER else 1
+        direction = sign(self._metric(search))
         good = [t for t in tried if np.isfinite(t[1])]
-        settings = max(good, key=lambda t: sign * t[1])[0] if good else tried[0][0]
+        settings = max(good, key=lambda t: direction * t[1])[0] if good else tried[0][0]
         self.settings[search.key] = settings
         edges = [n for n in settings if at_edge(n, settings[n], search)]
         told = {
             "settings": settings, "tried": [[s, v if np.isfinite(v) else None, r] for s, v, r in tried],
             "metric": self._metric(search), "at_edge": edges, "images": len(search.jobs),
         }  # fmt: skip
-        place = {"suite": self.plan.suite.name, "kind": "search", "data": search.data, "task": search.task}
-        place |= {"method": search.method, "image": -1, "seed": 0}
-        self.store.write(search.key, place, "done", told, self.environment)
+        self.store.write(search.key, self._place("search", search), "done", told, self.environment)
 
     # --- the rest ---
 
     def _note_suite(self) -> None:
         """The suite itself, so that a report knows its baseline and its conventions."""
         told = json.loads(self.plan.suite.model_dump_json())
-        place = {"suite": self.plan.suite.name, "kind": "suite", "data": "", "task": "", "method": ""}
-        key = "suite|" + hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-        self.store.write(key, place | {"image": -1, "seed": 0}, "done", {"spec": told}, self.environment)
+        self.store.write(digest(["suite", told]), self._place("suite"), "done", {"spec": told}, self.environment)
 
     def _note_skipped(self) -> None:
         for s in self.plan.skipped:
-            place = {"suite": self.plan.suite.name, "kind": "skip", "data": s.data, "task": s.task, "method": s.method}
-            key = f"skip|{self.plan.suite.name}|{s.data}|{s.task}|{s.method}"
-            self.store.write(key, place | {"image": -1, "seed": 0}, "skipped", {"reason": s.reason}, self.environment)
+            place = self._place("skip", s)
+            self.store.write(digest([place, s.reason]), place, "skipped", {"reason": s.reason}, self.environment)
+
+    def _place(self, kind: str, of: Cell | Search | Skipped | None = None) -> dict[str, Any]:
+        """Where a row of the store belongs."""
+        names = {"data": "", "task": "", "method": "", "image": -1, "seed": 0}
+        return {"suite": self.plan.suite.name, "kind": kind} | {n: getattr(of, n, v) for n, v in names.items()}
 
     def _tell(self) -> None:
         if self.watch is not None:
             self.watch(self.progress)
-
-    def _beat(self) -> None:
-        if time.monotonic() - self._beaten > BEAT:
-            self.store.beat()
-            self._beaten = time.monotonic()
-
-
-LOWER_IS_BETTER = ("nmse", "lpips")
 
 
 class Chooser:
@@ -240,7 +228,7 @@ class _Optuna(Chooser):
 
         super().__init__(search)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        direction = "minimize" if tune.metric in LOWER_IS_BETTER else "maximize"
+        direction = "minimize" if sign(tune.metric) < 0 else "maximize"
         self.study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=0))
         self.space, self.budget, self.trial = tune.search, tune.budget, None
         self.known: dict[str, float] = {}
@@ -280,6 +268,6 @@ def at_edge(name: str, value: Any, search: Search) -> bool:
 
 def spec_of(work: Work) -> dict[str, Any]:
     """What rebuilds the cell by hand."""
-    assert work.job is not None
+    (job,) = work.jobs
     names = ("operator", "noise", "prior", "solver", "scale", "chains", "command", "seed", "threads")
-    return {n: getattr(work.job, n) for n in names if getattr(work.job, n) is not None}
+    return {n: getattr(job, n) for n in names if getattr(job, n) is not None}

@@ -8,6 +8,7 @@ import numpy as np
 from pnpkit.errors import SpecError
 
 RESAMPLES = 2000
+LOWER_IS_BETTER = ("nmse", "lpips")
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,19 @@ def mean_interval(values: Sequence[float], level: float = 0.95, seed: int = 0) -
     return Interval(float(x.mean()), float(low), float(high), len(x))
 
 
-def difference(a: Sequence[float], b: Sequence[float], level: float = 0.95, better: str = "higher") -> Difference:
-    """a − b, value by value; ``better`` says which sign is a win."""
+def sign(metric: str) -> int:
+    """1 where higher values of a metric are better, −1 where lower ones are."""
+    return -1 if metric in LOWER_IS_BETTER else 1
+
+
+def difference(a: Sequence[float], b: Sequence[float], level: float = 0.95, metric: str = "psnr") -> Difference:
+    """a − b, value by value; ``metric`` says which sign is a win."""
     from scipy.stats import binomtest
 
     if len(a) != len(b):
         raise SpecError(f"Paired values must be as many: given {len(a)} and {len(b)}.")
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    up = gap if better == "higher" else -gap
+    up = sign(metric) * gap
     wins, losses = int((up > 0).sum()), int((up < 0).sum())
     p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     return Difference(mean_interval(gap.tolist(), level), wins, losses, p)

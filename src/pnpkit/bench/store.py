@@ -1,11 +1,13 @@
 """Where results are kept: one SQLite file, a row a cell, never changed once written; arrays beside it by content."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import socket
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,7 @@ from pnpkit.bench.arrays import content, read
 from pnpkit.errors import PnpkitError
 
 VERSION = 2
+BEAT = 5.0  # seconds
 STALE = 60.0  # seconds without a heartbeat, by the observer's own clock, after which a runner on another host is dead
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -177,6 +180,10 @@ class Store:
         rows = [dict(zip((*names, "written"), r, strict=True)) for r in found]
         return [{**row, **json.loads(row.pop("told"))} for row in rows]
 
+    def cells(self, suite: str) -> list[dict[str, Any]]:
+        """One row for every cell of a suite: of several, from other code or settings, that written last."""
+        return latest([r for r in self.rows(suite) if r["kind"] == "cell"])
+
     def suites(self) -> list[str]:
         with self._told():
             return [r[0] for r in self.db.execute("SELECT DISTINCT suite FROM cells ORDER BY suite")]
@@ -190,10 +197,29 @@ class Store:
                 self.db.execute("INSERT OR REPLACE INTO runners VALUES (?, ?, ?, ?, ?)", me)
             self._registered = True
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While a runner works it beats, however long a cell takes; at the end its claims are given back."""
+        self._register()
+        ended = threading.Event()
+
+        def beating() -> None:
+            while not ended.wait(BEAT):
+                self.beat()
+
+        thread = threading.Thread(target=beating, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self.release()
+
     def beat(self) -> None:
-        """Say that this runner is alive; every few seconds."""
-        with self.transaction():
-            self.db.execute("UPDATE runners SET beat = beat + 1 WHERE id = ?", (self.runner,))
+        """Say that this runner is alive: through a connection of its own, as it comes from a thread of its own."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as db, db:
+            db.execute("UPDATE runners SET beat = beat + 1 WHERE id = ?", (self.runner,))
 
     def _alive(self, runner: str) -> bool:
         """On this host by its process; on others by whether its beat moves, by our own clock: clocks may differ."""
@@ -253,6 +279,12 @@ class Store:
         if self._registered:
             self.release()
         self.db.close()
+
+
+def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a place: that written last."""
+    names = ("kind", "data", "task", "method", "image", "seed")
+    return list({tuple(r[n] for n in names): r for r in rows}.values())
 
 
 def _born(pid: int) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -72,9 +72,12 @@ class Tuning(Part):
     budget: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _has_a_budget(self) -> "Tuning":
+    def _can_be_searched(self) -> "Tuning":
         if self.by == "optuna" and self.budget is None:
             raise ValueError("Optuna needs a budget: how many settings to try")
+        for name in self.search:
+            if not re.match(r"(prior|solver)\.\w", name):
+                raise ValueError(f"a setting to search is prior.NAME or solver.NAME, given {name!r}")
         return self
 
 
@@ -200,7 +203,8 @@ def _sentences(path: Path, error: ValidationError, lines: dict[tuple[Any, ...], 
     return " ".join(found)
 
 
-SOURCES = ("images", "array", "volumes", "dicom", "kspace", "kernels", "samples")  # pydantic's tags in locations
+UNION = get_args(AnySource)[0]
+SOURCES = tuple(s.model_fields["kind"].default for s in get_args(UNION))  # pydantic's tags in locations
 
 
 def _model_at(where: tuple[Any, ...]) -> type[BaseModel] | None:

@@ -1,16 +1,16 @@
 """A conditional diffusion model: the network sees a first image from the data beside x_t."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from pnpkit.priors.networks.edm import Body, Preconditioned
-from pnpkit.priors.networks.shapes import on_real_images
+from pnpkit.priors.networks.shapes import halves, on_real_images
 from pnpkit.priors.networks.unet import UNet, noise_coordinate
+from pnpkit.priors.trained_posterior import TrainedPosterior
 from pnpkit.priors.unfolding.data_steps import AnyProblem
-from pnpkit.priors.unfolding.network import halves, noise_features
-from pnpkit.priors.unfolding.trained import TrainedPosterior
+from pnpkit.priors.unfolding.network import noise_features
 
 
 class ConcatenationNetwork(nn.Module):
@@ -64,3 +64,7 @@ class Concatenated(TrainedPosterior):
     @classmethod
     def network(cls) -> type[nn.Module]:
         return ConcatenationNetwork
+
+    @classmethod
+    def example(cls) -> Self:
+        return cls(weights="concatenation_photos.safetensors")

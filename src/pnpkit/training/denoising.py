@@ -71,12 +71,9 @@ def without_blocks(state: State, unet: UNet) -> State:
 
 def with_conditions(state: State, unet: UNet) -> State:
     """With zero weights for further input channels, so that the network starts as it was."""
-    missing = unet.head.weight.shape[1] - state["head.weight"].shape[1]
-    return (
-        state
-        if missing <= 0
-        else state | {"head.weight": functional.pad(state["head.weight"], (0, 0, 0, 0, 0, missing))}
-    )
+    head = state["head.weight"]
+    missing = max(0, unet.head.weight.shape[1] - head.shape[1])
+    return state | {"head.weight": functional.pad(head, (0, 0, 0, 0, 0, missing))}
 
 
 def other_channels(state: State, unet: UNet) -> State:

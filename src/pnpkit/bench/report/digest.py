@@ -2,12 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from pnpkit.bench.runner import LOWER_IS_BETTER
-from pnpkit.bench.statistics import Difference, Interval, difference, mean_interval
-from pnpkit.bench.store import Store
+from pnpkit.bench.statistics import Difference, Interval, difference, mean_interval, sign
+from pnpkit.bench.store import Store, latest
 from pnpkit.errors import DataError
 
 Row = dict[str, Any]
@@ -34,6 +33,11 @@ class Entry:
     def place(self) -> Place:
         return self.data, self.task
 
+    @property
+    def first(self) -> bool:
+        """Whether nothing is clearly better."""
+        return self.rank.split("–")[0] == "1"
+
     def value(self, metric: str) -> list[float]:
         """The values of all images, in their order."""
         return [c["metrics"][metric] for c in self.cells]
@@ -51,7 +55,8 @@ class Digest:
     failed: list[Row]
     searches: list[Row]
     environments: dict[str, dict[str, Any]]
-    methods: list[str] = field(default_factory=list)
+    methods: list[str]
+    ranges: dict[str, float]  # of the images of a data set, peak to peak
 
     @property
     def places(self) -> list[Place]:
@@ -67,34 +72,30 @@ def digest(store: Store, suite: str | None = None) -> Digest:
     if not rows:
         raise DataError(f"{store.folder} holds no results yet; run `pnpkit bench SUITE --store {store.folder}`.")
     name: str = suite or rows[-1]["suite"]
-    rows = [r for r in rows if r["suite"] == name]
+    rows = latest([r for r in rows if r["suite"] == name])
     if not rows:
         raise DataError(f"{store.folder} holds nothing of {name}; it has {', '.join(store.suites())}.")
-    cells = _latest([r for r in rows if r["kind"] == "cell"])
+    kinds = {kind: [r for r in rows if r["kind"] == kind] for kind in ("cell", "skip", "search", "suite")}
+    cells = kinds["cell"]
     if not cells:
         raise DataError(f"{store.folder} has no finished cell of {name}.")
-    done = [r for r in cells if r["status"] == "done"]
-    metrics = list(dict.fromkeys(m for r in done for m in r["metrics"]))
-    methods = list(dict.fromkeys(r["method"] for r in cells))
-    specs = [r["spec"] for r in rows if r["kind"] == "suite"]
-    wanted = specs[-1]["baseline"] if specs else None
-    methods.sort(key=lambda m: list(specs[-1]["methods"]).index(m) if specs and m in specs[-1]["methods"] else 10**6)
-    chosen = str(wanted if wanted in methods else methods[0])
-    entries = list(_entries(cells, metrics, methods, chosen))
-    failed = [r for r in cells if r["status"] == "failed"]
+    spec = kinds["suite"][0]["spec"]
+    metrics = list(dict.fromkeys(m for r in cells if r["status"] == "done" for m in r["metrics"]))
+    methods = sorted(
+        dict.fromkeys(r["method"] for r in cells), key=[*spec["methods"], *(r["method"] for r in cells)].index
+    )
+    baseline = spec["baseline"] if spec["baseline"] in methods else methods[0]
+    entries = list(_entries(cells, metrics, methods, baseline))
+    run = {(e.data, e.task, e.method) for e in entries}
     made = Digest(
-        name, metrics, chosen, entries, _latest([r for r in rows if r["kind"] == "skip"]), failed,
-        _latest([r for r in rows if r["kind"] == "search"]), store.environments(), methods,
+        name, metrics, baseline, entries,
+        [s for s in kinds["skip"] if (s["data"], s["task"], s["method"]) not in run],
+        [r for r in cells if r["status"] == "failed"], kinds["search"], store.environments(), methods,
+        {k: v["data_range"] for k, v in spec["data"].items()},
     )  # fmt: skip
     for place in made.places:
         _rank(made.of(place), metrics[0])
     return made
-
-
-def _latest(rows: list[Row]) -> list[Row]:
-    """One row a place: that written last."""
-    names = ("data", "task", "method", "image", "seed")
-    return list({tuple(r[n] for n in names): r for r in rows}.values())
 
 
 def _entries(cells: list[Row], metrics: list[str], methods: list[str], baseline: str) -> Iterator[Entry]:
@@ -120,27 +121,20 @@ def _against(rows: list[Row], base: Mapping[tuple[int, int], Row], metrics: list
     if not both:
         return {}
     return {
-        m: difference([a["metrics"][m] for a, _ in both], [b["metrics"][m] for _, b in both], better=better(m))
-        for m in metrics
+        m: difference([a["metrics"][m] for a, _ in both], [b["metrics"][m] for _, b in both], metric=m) for m in metrics
     }
-
-
-def better(metric: str) -> str:
-    """Which way is better."""
-    return "lower" if metric in LOWER_IS_BETTER else "higher"
 
 
 def pair(a: Entry, b: Entry, metric: str) -> Difference | None:
     """a − b on the measurements that both have."""
     other = {(r["image"], r["seed"]): r["metrics"][metric] for r in b.cells}
     both = [(r["metrics"][metric], other[r["image"], r["seed"]]) for r in a.cells if (r["image"], r["seed"]) in other]
-    return difference([v for v, _ in both], [v for _, v in both], better=better(metric)) if both else None
+    return difference([v for v, _ in both], [v for _, v in both], metric=metric) if both else None
 
 
 def _rank(entries: list[Entry], metric: str) -> None:
     """Places by the mean; methods whose paired difference has an interval around zero share a place."""
-    sign = -1 if better(metric) == "lower" else 1
-    ordered = sorted(entries, key=lambda e: -sign * e.metrics[metric].mean)
+    ordered = sorted(entries, key=lambda e: -sign(metric) * e.metrics[metric].mean)
     first = 0
     groups: list[list[Entry]] = []
     for entry in ordered:

@@ -2,20 +2,19 @@
 
 import itertools
 import json
-from collections.abc import Sequence
 from html import escape as esc
 from pathlib import Path
 from typing import Any
 
 from pnpkit import __version__
-from pnpkit.bench.report import pictures, svg
-from pnpkit.bench.report.digest import Digest, Entry, Place, better, pair
-from pnpkit.bench.statistics import Difference, Interval
+from pnpkit.bench.report import svg
+from pnpkit.bench.report.digest import Digest, Entry, pair
+from pnpkit.bench.report.gallery import gallery
+from pnpkit.bench.report.parts import digits, fold, pre
+from pnpkit.bench.statistics import Difference, Interval, sign
 from pnpkit.bench.store import Store
-from pnpkit.errors import DataError
 
 HERE = Path(__file__).parent
-SHOWN = 60  # pictures of methods on a page, at most: they are what makes it large
 SECTIONS = {
     "leaderboard": "Leaderboard", "tradeoffs": "Trade-offs", "tasks": "Tasks", "pairs": "Pairs", "pictures": "Pictures",
     "curves": "Convergence", "calibration": "Calibration", "tuning": "Tuning", "gaps": "Skipped and failed",
@@ -62,7 +61,7 @@ def leaderboard(d: Digest) -> str:
         + "</select></label>"
         for k, v in options.items()
     )
-    ways = ", ".join(f"{m}: {better(m)} is better" for m in d.metrics)
+    ways = ", ".join(f"{m}: {'higher' if sign(m) > 0 else 'lower'} is better" for m in d.metrics)
     note = (
         f"Means over images with 95 % bootstrap intervals; differences are paired, image by image, against "
         f"{esc(d.baseline)}, with the two-sided sign test's p. Methods share a place where the interval of "
@@ -94,16 +93,11 @@ def _row(d: Digest, e: Entry) -> str:
     cells.append(_td(*((sum(others), f"{sum(others):.0f}") if others else ("", ""))))
     cells.append(_td(e.seconds, f"{e.seconds:.3g}"))
     cells.append(_td(*(("", "") if e.memory is None else (e.memory, f"{e.memory:.0f}"))))
-    return f"<tr {data}{' class=first' if e.rank.startswith('1') else ''}>{''.join(cells)}</tr>"
+    return f"<tr {data}{' class=first' if e.first else ''}>{''.join(cells)}</tr>"
 
 
 def _td(value: Any, text: str) -> str:
     return f"<td data-value='{value}'>{text}</td>"
-
-
-def digits(metric: str) -> int:
-    """Decimals that a metric is shown with."""
-    return 2 if metric == "psnr" else 4
 
 
 def _interval(i: Interval, n: int) -> str:
@@ -119,7 +113,7 @@ def _signed(gap: Difference, n: int) -> str:
 
 
 def tradeoffs(d: Digest) -> str:
-    metric, high = d.metrics[0], better(d.metrics[0]) == "higher"
+    metric, high = d.metrics[0], sign(d.metrics[0]) > 0
     figures = []
     for place in d.places:
         entries = d.of(place)
@@ -187,7 +181,7 @@ def _wins(d: Digest) -> str:
                 if a == b or a not in found or b not in found:
                     continue
                 gap = pair(found[a], found[b], metric)
-                up = gap is not None and gap.clear and (gap.interval.mean > 0) == (better(metric) == "higher")
+                up = gap is not None and gap.clear and sign(metric) * gap.interval.mean > 0
                 wins, total = wins + bool(up), total + 1
             cells.append("<td>·</td>" if a == b or not total else f"<td>{wins} of {total}</td>")
         rows.append(f"<tr><th scope=row class=text>{esc(a)}</th>{''.join(cells)}</tr>")
@@ -221,81 +215,6 @@ def calibration(d: Digest) -> str:
             title = f"{place[1]}: share of pixels inside intervals of the samples"
             figures.append(_figure(svg.lines(series, "level of the interval", "share inside", title, True), title))
     return f"{svg.legend(d.methods)}<div class=grid>{''.join(figures)}</div>" if figures else ""
-
-
-# --- pictures ---
-
-
-def gallery(d: Digest, store: Store) -> str:
-    """The first image of every task: a slider between any two pictures, zoomed crops, error maps."""
-    budget, parts = SHOWN, []
-    for place in d.places:
-        entries = d.of(place)
-        if budget < len(entries):
-            parts.append(f"<p class=note>{esc(place[1])}: left out, the page would grow too large.</p>")
-            continue
-        found = _pictures(d, store, place, entries)
-        if len(found["images"]) > 2:
-            parts.append(_gallery(place, found))
-            budget -= len(entries)
-    note = (
-        "Choose two pictures and move the slider. The crops follow the pointer over the picture, or the arrow keys "
-        "when they have the focus. Errors are five times the absolute difference."
-    )
-    return f"<p class=note>{note}</p>{''.join(parts)}" if parts else ""
-
-
-def _pictures(d: Digest, store: Store, place: Place, entries: Sequence[Entry]) -> dict[str, dict[str, str]]:
-    images: dict[str, str] = {}
-    errors: dict[str, str] = {}
-    for e in entries:
-        cell = e.cells[0]
-        try:
-            truth, image = store.get(cell["truth"]), store.get(cell["image_name"])
-            if "truth" not in images:
-                images["truth"] = pictures.data_url(pictures.shown(truth))
-                y = store.get(cell["y"])
-                if (
-                    y.ndim == 3
-                    and y.shape[0] == truth.shape[0]
-                    and not cell["spec"]["operator"]["name"].endswith("mri")
-                ):
-                    images["measurement"] = pictures.data_url(pictures.shown(y))
-            name = f"{e.method}: {cell['metrics'][d.metrics[0]]:.{digits(d.metrics[0])}f}"
-            images[name] = pictures.data_url(pictures.shown(image))
-            errors[name] = pictures.data_url(pictures.error(image, truth))
-        except DataError:
-            continue
-    return {"images": images, "errors": errors}
-
-
-def _gallery(place: Place, found: dict[str, dict[str, str]]) -> str:
-    names = list(found["images"])
-    title = esc(f"{place[0]}, {place[1]}")
-
-    def select(label: str, chosen: str) -> str:
-        options = "".join(f"<option{' selected' if n == chosen else ''}>{esc(n)}</option>" for n in names)
-        return f"<label>{label} <select>{options}</select></label> "
-
-    methods = [n for n in names if n not in ("truth", "measurement")]
-    best = max(methods, key=lambda n: float(n.rpartition(" ")[2]))
-    crops = "".join(
-        f"<figure><div class=crop role=img aria-label='zoomed crop, {esc(n, quote=True)}' "
-        f"style=\"background-image:url('{u}')\"></div><figcaption>{esc(n)}</figcaption></figure>"
-        for n, u in found["images"].items()
-    )
-    errors = "".join(
-        f"<figure><img alt='error, {esc(n, quote=True)}' src='{u}'><figcaption>{esc(n)}</figcaption></figure>"
-        for n, u in found["errors"].items()
-    )
-    start = names[1] if "measurement" in names else methods[0]
-    return (
-        f"<h3>{title}</h3><div class=gallery><script type=application/json>{json.dumps(found['images'])}</script>"
-        f"<div><p>{select('left', start)}{select('right', best)}</p><div class=compare><img class=under alt=''>"
-        f"<div class=over><img alt=''></div><input type=range min=0 max=100 value=50 aria-label='how much of the left "
-        f"picture is shown: {title}'></div></div><div class=crops tabindex=0 aria-label='zoomed crops; arrow keys move "
-        f"them'>{crops}</div></div>{fold('error maps', f'<div class=pictures>{errors}</div>')}"
-    )
 
 
 # --- words ---
@@ -356,12 +275,3 @@ def _cell_command(e: Entry, command: str) -> str:
     one = f"{command} --data '{e.data}' --task '{e.task}' --method '{e.method}'"
     spec = json.dumps(e.cells[0]["spec"], indent=1, default=str)
     return fold(f"{esc(e.method)} on {esc(e.task)}", pre(one) + pre(spec))
-
-
-def fold(summary: str, body: str) -> str:
-    """A part that opens."""
-    return f"<details><summary>{summary}</summary>{body}</details>"
-
-
-def pre(text: str) -> str:
-    return f"<pre>{esc(text)}</pre>"

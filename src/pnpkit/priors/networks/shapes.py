@@ -19,3 +19,12 @@ def extended(x: torch.Tensor, multiple: int) -> torch.Tensor:
     bottom, right = (-n % multiple for n in x.shape[-2:])
     mode = "reflect" if bottom < x.shape[-2] and right < x.shape[-1] else "replicate"
     return functional.pad(x, (0, right, 0, bottom), mode=mode)
+
+
+def halves(both: torch.Tensor, complex: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two images joined along their channels, apart: (B, 2C, H, W); of complex ones [Re a, Re b, Im a, Im b]."""
+    if not complex:
+        a, b = both.chunk(2, 1)
+        return a, b
+    real, imaginary = (part.chunk(2, 1) for part in both.chunk(2, 1))
+    return torch.cat([real[0], imaginary[0]], 1), torch.cat([real[1], imaginary[1]], 1)

@@ -9,7 +9,7 @@ from torch import nn
 from pnpkit.errors import SpecError
 from pnpkit.linalg import expand
 from pnpkit.priors.networks.edm import Body, Preconditioned
-from pnpkit.priors.networks.shapes import on_real_images
+from pnpkit.priors.networks.shapes import halves, on_real_images
 from pnpkit.priors.networks.unet import UNet, noise_coordinate
 from pnpkit.priors.unfolding.data_steps import AnyProblem, require_quadratic
 from pnpkit.priors.unfolding.stages import DataStep, Stage, ends, unfold
@@ -111,12 +111,3 @@ def noise_features(sigma: torch.Tensor, noise: torch.Tensor, std: float) -> torc
     """(B, 2): half the logarithms of ``stages.ends`` in units of the images' spread ``std``; about 1 in size."""
     first, last = ends(sigma, noise, std)
     return torch.stack([first.log(), last.log()], 1).sub(math.log(std)) / 2
-
-
-def halves(both: torch.Tensor, complex: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two images joined along their channels, apart: (B, 2C, H, W); of complex ones [Re a, Re b, Im a, Im b]."""
-    if not complex:
-        a, b = both.chunk(2, 1)
-        return a, b
-    real, imaginary = (part.chunk(2, 1) for part in both.chunk(2, 1))
-    return torch.cat([real[0], imaginary[0]], 1), torch.cat([real[1], imaginary[1]], 1)

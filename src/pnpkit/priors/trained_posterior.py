@@ -1,0 +1,58 @@
+"""What posterior denoisers with weights of ``pnpkit train`` have in common."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from pnpkit.priors.base import Domain, PosteriorDenoiser
+from pnpkit.priors.networks.edm import Body
+from pnpkit.priors.weights import described, fill, load
+from pnpkit.problem import Problem
+
+
+class TrainedPosterior(PosteriorDenoiser):
+    """Base of posterior denoisers that ``pnpkit train`` makes.
+
+    ``form`` is the files'.
+    """
+
+    form: ClassVar[str]
+
+    def __init__(self, weights: str, arithmetic: Literal["float32", "bfloat16"] = "float32", compiled: bool = False):
+        super().__init__()
+        self.weights, self.arithmetic, self.compiled = weights, arithmetic, compiled
+        told = described(weights, self.form, "Posterior denoisers are made by `pnpkit train`: docs/diff_unfolding.md.")
+        low, high = told.pop("sigma_range")
+        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten; the global RNG is left alone
+            network: Any = self.network()(**told)
+        fill(network, {k: v.float() for k, v in load(weights).items()}, weights)
+        if compiled:
+            for block in network.blocks:
+                block.network.compile()
+        self.body = network.to(memory_format=torch.channels_last)
+        self.requires_grad_(False).eval()
+        channels = 1 if told["complex"] else told["unet"]["channels"]
+        dtype = torch.complex64 if told["complex"] else torch.float32
+        self.domain = Domain((channels, None, None), dtype, (low, high), None if told["complex"] else (0.0, 1.0))
+
+    @classmethod
+    @abstractmethod
+    def network(cls) -> type[nn.Module]:
+        """What the description in a file rebuilds: forward(x, sigma, problem, what runs for its ``blocks``)."""
+
+    def _posterior_denoise(self, x: torch.Tensor, sigma: torch.Tensor, problem: Problem) -> torch.Tensor:
+        return self.body(x, sigma, problem, [self._counted(b.network) for b in self.body.blocks])[-1]
+
+    def _counted(self, network: nn.Module) -> Body:
+        def body(z: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+            self._count()
+            with torch.autocast(z.device.type, torch.bfloat16, enabled=self.arithmetic == "bfloat16"):
+                return network(z, embedding)
+
+        return body
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return (self.domain.shape[0], 24, 20)  # type: ignore[index,return-value]

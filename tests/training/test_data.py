@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pnpkit.errors import DataError
-from pnpkit.training.data import Pool, turned, with_phase
+from pnpkit.training.data import Pool, turned, with_contrast, with_phase
 from pnpkit.training.sources import Array, Dicom, Images, Kernels, KSpace, Volumes
 
 from .toys import pictures
@@ -96,6 +96,27 @@ def test_larger_images_are_drawn_more_often(tmp_path):
 def test_the_eight_symmetries_differ():
     x = torch.arange(9.0).reshape(1, 3, 3)
     assert len({tuple(turned(x, i).flatten().tolist()) for i in range(8)}) == 8
+
+
+def test_another_contrast_keeps_zeros_and_phases_and_stays_in_range(tmp_path):
+    x = torch.linspace(0, 1.2, 121).reshape(1, 11, 11)
+    curves = [with_contrast(x, torch.Generator().manual_seed(i)) for i in range(40)]
+    assert all(float(c[0, 0, 0]) == 0 and float(c.min()) >= 0 and 0.05 <= float(c.max()) <= 1 for c in curves)
+    rising = [bool((c.flatten().diff() >= -1e-6).all()) for c in curves]
+    assert not all(rising)
+    z = torch.polar(x, torch.full_like(x, 0.7))
+    turned_too = with_contrast(z, torch.Generator().manual_seed(1))
+    assert torch.allclose(turned_too, torch.polar(curves[1], torch.full_like(x, 0.7)), atol=1e-6)
+    source = Images(path=str(pictures(tmp_path / "a")))
+    plain, other, rare = (Pool([source], 1, 16, augment=False, contrast=c) for c in (0.0, 1.0, 0.3))
+    assert not torch.equal(plain.sample(0, 3)[0], other.sample(0, 3)[0])
+    kept = [holds_bytes(rare.sample(0, i)[0]) for i in range(100)]
+    assert 0.5 < np.mean(kept) < 0.9
+
+
+def holds_bytes(x: torch.Tensor) -> bool:
+    """Whether every value of x is a byte / 255."""
+    return bool((x * 255 - (x * 255).round()).abs().max() < 1e-4)
 
 
 def test_phase_keeps_the_magnitude_and_is_smooth(tmp_path):

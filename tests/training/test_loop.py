@@ -90,6 +90,15 @@ def test_a_run_cut_and_continued_is_the_run(folder, tmp_path, monkeypatch):
     assert same_weights(whole, again)
 
 
+def test_samples_drawn_by_other_processes_are_the_same(folder, tmp_path):
+    """To the last bit, from a checkpoint too."""
+    plain, helped = recipe(folder, 12), recipe(folder, 12).with_options(workers=2)
+    alone = loop.train(plain, tmp_path / "alone", report=quiet)
+    loop.train(helped.with_options(steps=6, decay=0.01), tmp_path / "helped", report=quiet)
+    together = loop.train(helped, tmp_path / "helped", report=quiet)
+    assert curve(tmp_path / "helped") == curve(tmp_path / "alone") and same_weights(alone, together)
+
+
 @pytest.mark.parametrize(
     ("steps", "kills"), [(40, (6, 18)), pytest.param(400, range(20, 400, 23), marks=pytest.mark.full)]
 )

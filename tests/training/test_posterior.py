@@ -95,8 +95,7 @@ def test_families_are_drawn_by_their_shares():
 def test_samples_do_not_depend_on_the_batch(folder):
     made = objective_of(plan(folder))
     pool = loop._pool(made.recipe, made.recipe.data, True)
-    cpu = torch.device("cpu")
-    batch, one = made.draw(pool, 0, 6, cpu), made.draw(pool, 3, 1, cpu)
+    batch, one = made.draw(pool, 0, 6), made.draw(pool, 3, 1)
     (where,) = (batch.noisy == one.noisy).flatten(1).all(1).nonzero()
     i = int(where)
     assert torch.equal(batch.x[i], one.x[0]) and batch.sigma[i] == one.sigma[0] and batch.family[i] == one.family[0]
@@ -112,7 +111,7 @@ def test_recomputing_stages_changes_no_gradient(folder):
         made = objective_of(plan(folder, posterior={"recompute": recompute}))
         model = made.build()
         pool, cpu = loop._pool(made.recipe, made.recipe.data, True), torch.device("cpu")
-        value, _ = made.loss(model, made.bodies(model, cpu), made.draw(pool, 0, 4, cpu))
+        value, _ = made.loss(model, made.bodies(model, cpu), made.draw(pool, 0, 4))
         value.backward()
         slopes.append([p.grad for p in model.parameters() if p.grad is not None])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*slopes, strict=True))
@@ -130,10 +129,10 @@ def test_memory_with_recomputation_hardly_grows_with_the_stages(folder):
                 total += t.numel()
             return t
 
-        pool, cpu = loop._pool(made.recipe, made.recipe.data, True), torch.device("cpu")
-        batch = made.draw(pool, 0, 4, cpu)
+        pool = loop._pool(made.recipe, made.recipe.data, True)
+        batch = made.draw(pool, 0, 4)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            made.loss(model, made.bodies(model, cpu), batch)
+            made.loss(model, made.bodies(model, torch.device("cpu")), batch)
         return total
 
     assert kept(6, True) - kept(2, True) < 0.25 * (kept(6, False) - kept(2, False))

@@ -24,8 +24,9 @@ class Pool:
         augment: bool = True,
         phase: bool = False,
         strict: bool = False,
+        contrast: float = 0.0,
     ):
-        self.crop, self.augment, self.phase, self.channels = crop, augment, phase, channels
+        self.crop, self.augment, self.phase, self.channels, self.contrast = crop, augment, phase, channels, contrast
         self.makers = [s for s in sources if isinstance(s, Kernels)]
         self.images: list[np.ndarray] = []
         self.skipped: list[str] = []
@@ -56,6 +57,8 @@ class Pool:
         x = self._made(rng) if self.makers else self._cropped(rng)
         if self.augment:
             x = turned(x, int(torch.randint(8, (1,), generator=rng)))
+        if self.contrast and float(torch.rand(1, generator=rng)) < self.contrast:
+            x = with_contrast(x, rng)
         if self.phase:
             x = with_phase(x, rng)
         return torch.cat([x.real, x.imag]) if x.is_complex() else x, rng
@@ -91,6 +94,19 @@ def turned(x: torch.Tensor, which: int) -> torch.Tensor:
     """One of the eight symmetries of the square."""
     x = torch.rot90(x, which % 4, (-2, -1))
     return x.flip(-1) if which >= 4 else x
+
+
+def with_contrast(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """The magnitude through a random piecewise linear curve with f(0) = 0, as if the tissues relaxed otherwise.
+
+    The curve need not rise: T1- and T2-weighted images order the tissues differently. A reconstruction of the random
+    intensities of SynthSeg (Billot et al., Medical Image Analysis 2023) for images without labels.
+    """
+    knots = np.linspace(0, 1, 6)
+    values = np.append(0, 0.05 + 0.95 * torch.rand(5, generator=rng).numpy())
+    before = x.abs()
+    after = torch.from_numpy(np.interp(before.numpy(), knots, values).astype(np.float32))
+    return x * (after / before.clamp(min=1e-12))
 
 
 def with_phase(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -30,8 +30,11 @@ class DenoisingScoreMatching(Objective):
     def networks(self, model: nn.Module) -> list[nn.Module]:
         return [model.network]  # type: ignore[list-item]
 
-    def draw(self, pool: Pool, first: int, n: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-        return tuple(t.to(device) for t in draw(pool, self.recipe.noise, self.recipe.seed, first, n))
+    def draw(self, pool: Pool, first: int, n: int) -> tuple[torch.Tensor, ...]:
+        return draw(pool, self.recipe.noise, self.recipe.seed, first, n)
+
+    def moved(self, batch: tuple[torch.Tensor, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
+        return tuple(t.to(device) for t in batch)
 
     def loss(self, model: Preconditioned, bodies: list[Body], batch: tuple[torch.Tensor, ...]):
         return loss(model, bodies[0], *batch)

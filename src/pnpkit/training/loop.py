@@ -1,19 +1,21 @@
 """The training loop: one process or many, killed at any time, continued exactly."""
 
+import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from pnpkit.errors import DataError, DivergedError, PnpkitError
 from pnpkit.training.data import Pool
 from pnpkit.training.denoising import trimmed
-from pnpkit.training.objectives import objective_of
+from pnpkit.training.objectives import Objective, objective_of
 from pnpkit.training.processes import Processes
 from pnpkit.training.recipe import OptimiserOptions, Recipe
 from pnpkit.training.run import Run
@@ -32,6 +34,24 @@ def rate_at(options: OptimiserOptions, k: int) -> float:
     rise = min(1.0, (k + 1) / options.warmup)
     fall = min(1.0, (options.steps - k) / max(1.0, options.decay * options.steps))
     return options.rate * rise * fall
+
+
+class Draws(Dataset[Any]):
+    """Batch k of a training: this process's share of its samples."""
+
+    def __init__(self, objective: Objective, pool: Pool, options: OptimiserOptions, processes: Processes):
+        self.objective, self.pool, self.options = objective, pool, options
+        self.share, self.first = processes.share(options.batch)
+
+    def __getitem__(self, k: int) -> Any:
+        return self.objective.draw(self.pool, k * self.options.batch + self.first, self.share)
+
+    def from_step(self, k: int) -> Iterable[Any]:
+        """Batches k, k + 1, …, drawn ahead by ``workers`` processes."""
+        if not self.options.workers:
+            return map(self.__getitem__, itertools.count(k))
+        steps = range(k, max(self.options.steps, k + 1))
+        return DataLoader(self, batch_size=None, sampler=steps, num_workers=self.options.workers)
 
 
 class Trainer:
@@ -53,12 +73,14 @@ class Trainer:
         )
         self.bodies = self.objective.bodies(self.model, device)
         self.step = 0
+        self._batches: Iterator[Any] | None = None
 
     def advance(self) -> torch.Tensor:
         """One step; the mean error of its samples (the objective's)."""
         options, k = self.recipe.optimiser, self.step
-        share, first = self.processes.share(options.batch)
-        batch = self.objective.draw(self.pool, k * options.batch + first, share, self.device)
+        if self._batches is None:
+            self._batches = iter(Draws(self.objective, self.pool, options, self.processes).from_step(k))
+        batch = self.objective.moved(next(self._batches), self.device)
         value, error = self.objective.loss(self.model, self.bodies, batch)
         value.backward()
         self.processes.average(self.model.parameters())
@@ -197,7 +219,8 @@ def _finite(loss: float, step: int, run: Run) -> float:
 def _pool(recipe: Recipe, sources: Sequence[Source], augment: bool) -> Pool:
     image = recipe.image
     channels = 1 if image.complex else image.channels  # what the files hold; complex samples become two channels
-    return Pool(sources, channels, image.crop, augment, image.phase, image.strict)
+    contrast = image.contrast if augment else 0.0
+    return Pool(sources, channels, image.crop, augment, image.phase, image.strict, contrast)
 
 
 def _validation_images(recipe: Recipe) -> torch.Tensor:

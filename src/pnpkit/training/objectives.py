@@ -29,8 +29,12 @@ class Objective(ABC):
         """The parts that are compiled and run in bfloat16: (image, embedding) -> image."""
 
     @abstractmethod
-    def draw(self, pool: Pool, first: int, n: int, device: torch.device) -> Any:
-        """Samples ``first`` … ``first + n − 1``, each from its own seed."""
+    def draw(self, pool: Pool, first: int, n: int) -> Any:
+        """Samples ``first`` … ``first + n − 1``, each from its own seed, on the CPU."""
+
+    @abstractmethod
+    def moved(self, batch: Any, device: torch.device) -> Any:
+        """A batch on the device."""
 
     @abstractmethod
     def loss(self, model: Any, bodies: list[Body], batch: Any) -> tuple[torch.Tensor, torch.Tensor]:

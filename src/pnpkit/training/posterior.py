@@ -83,19 +83,22 @@ class Posterior(Objective):
         bodies = super().bodies(model, device)
         return [recomputed(b) for b in bodies] if self.options.recompute else bodies
 
-    def draw(self, pool: Pool, first: int, n: int, device: torch.device) -> Batch:
+    def draw(self, pool: Pool, first: int, n: int) -> Batch:
         samples = [self._sample(pool, i) for i in range(first, first + n)]
         samples.sort(key=lambda s: s.group)  # samples of one operator side by side
         x = torch.stack([s.x for s in samples])
         problems = []
         for group in dict.fromkeys(s.group for s in samples):
             members = [s for s in samples if s.group == group]
-            problems.append(measured(self.families[group[0]], members, tuple(x.shape[1:]), device))
+            problems.append(measured(self.families[group[0]], members, tuple(x.shape[1:])))
         sigma = torch.tensor([s.sigma for s in samples])
         noisy = x + expand(sigma, x) * torch.stack([randn_like(s.x, s.rng) for s in samples])
         family = torch.tensor([s.group[0] for s in samples])
-        x, noisy, sigma, family = (t.to(device) for t in (x, noisy, sigma, family))
         return Batch(x, noisy, sigma, ProblemGroup(problems), family)
+
+    def moved(self, batch: Batch, device: torch.device) -> Batch:
+        x, noisy, sigma, family = (t.to(device) for t in (batch.x, batch.noisy, batch.sigma, batch.family))
+        return Batch(x, noisy, sigma, ProblemGroup([on(p, device) for p in batch.problem.problems]), family)
 
     def _sample(self, pool: Pool, i: int) -> "Sample":
         x, rng = pool.sample(self.recipe.seed, i)
@@ -132,7 +135,7 @@ class Posterior(Objective):
             for i in range(len(x)):
                 rng = torch.Generator().manual_seed(1000 * j + i)
                 member = Sample(x[i].cpu(), top, CHECKED, family.draw(shape, rng), (j,), rng)
-                problem = measured(family, [member], shape, x.device)
+                problem = on(measured(family, [member], shape), x.device)
                 noisy = x[i : i + 1] + top * randn_like(x[i : i + 1].cpu(), rng).to(x.device)
                 clean = model(noisy, torch.full((1,), top, device=x.device), problem)[-1]
                 found.append(float(psnr(magnitude(clean), magnitude(x[i : i + 1]), 1.0)))
@@ -156,13 +159,18 @@ class Sample:
     rng: torch.Generator
 
 
-def measured(family: Family, members: Sequence[Sample], shape: Shape, device: torch.device) -> Problem:
+def measured(family: Family, members: Sequence[Sample], shape: Shape) -> Problem:
     """Measurements of several samples by one operator with a parameter each; noise from the samples' generators."""
     operator = family.operator([m.drawn for m in members], shape)
     sigma = torch.tensor([m.noise for m in members])
     y = operator(torch.stack([m.x for m in members]))
     y = y + expand(sigma, y) * torch.stack([randn_like(a, m.rng) for a, m in zip(y, members, strict=True)])
-    return Problem(operator.to(device), Gaussian(sigma=sigma).to(device), y.to(device))
+    return Problem(operator, Gaussian(sigma=sigma), y)
+
+
+def on(problem: Problem, device: torch.device) -> Problem:
+    """The problem on the device; its operator and likelihood are moved, not copied."""
+    return Problem(problem.operator.to(device), problem.likelihood.to(device), problem.y.to(device))
 
 
 def complex_image(x: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,9 @@ class Part(BaseModel):
 
 class ImageOptions(Part):
     """channels : of the network's images; 2 for complex ones, with ``complex``.
-    phase : give real images a random smooth phase. strict : refuse unreadable or small files instead of skipping them.
+    phase : give real images a random smooth phase.
+    contrast : share of the samples whose magnitudes go through a random curve, as another tissue contrast.
+    strict : refuse unreadable or small files instead of skipping them.
     """
 
     channels: PositiveInt = 1
@@ -26,6 +28,7 @@ class ImageOptions(Part):
     augment: bool = True
     complex: bool = False
     phase: bool = False
+    contrast: float = Field(default=0.0, ge=0, le=1)
     strict: bool = False
     mean: float = 0.0
     std: PositiveFloat = 0.25
@@ -79,6 +82,7 @@ class OptimiserOptions(Part):
     half_life : of the running mean of the weights, in samples.
     keep_start : share of the weights that training began with in those that are written: a mean of both is better on
         images unlike those of the training (WiSE-FT; Wortsman et al., CVPR 2022).
+    workers : processes that draw samples ahead of the training, for a GPU; 0 draws them in the training's own.
     """
 
     steps: PositiveInt
@@ -93,6 +97,7 @@ class OptimiserOptions(Part):
     bf16: bool = True
     compile: bool = True
     log_every: PositiveInt = 50
+    workers: NonNegativeInt = 0
 
 
 class ValidationOptions(Part):
@@ -127,7 +132,7 @@ class Recipe(Part):
     def kept(self) -> dict[str, Any]:
         """What a resumed run must share; the number of steps may change."""
         told = json.loads(self.model_dump_json())
-        for key in ("steps", "decay", "compile", "log_every", "keep_start"):
+        for key in ("steps", "decay", "compile", "log_every", "keep_start", "workers"):
             del told["optimiser"][key]
         for key in ("validation", "about", "terms"):
             del told[key]

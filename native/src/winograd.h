@@ -1,0 +1,100 @@
+// 3×3 convolutions by Winograd's F(4×4, 3×3), for CPUs with AVX-512.
+//
+// Lavin & Gray, CVPR 2016 (arXiv 1509.09308, §4): an output tile of 4×4 pixels from an input tile of 6×6 costs 36
+// products a channel pair in place of 144. Images are float, NHWC, channels padded with zeros to a multiple of 16.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace pnpkit {
+
+inline int64_t padded(int64_t channels) { return (channels + 15) / 16 * 16; }
+
+template <class T>
+struct Aligned {  // 64-byte aligned storage, zero at first
+  explicit Aligned(size_t n = 0) { resize(n); }
+  void resize(size_t n);
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  size_t size() const { return size_; }
+
+ private:
+  struct Free { void operator()(T* p) const; };
+  std::unique_ptr<T, Free> data_;
+  size_t size_ = 0;
+};
+
+// What becomes of the sums of a convolution, per sample b and channel c.
+struct Finish {
+  const float* scale = nullptr;     // (B, C) or null: sums · scale
+  const float* shift = nullptr;     // (B, C), or (C) when scale is null: + shift
+  const float* residual = nullptr;  // NHWC or null: + residual
+  float* plain = nullptr;           // NHWC or null: the result
+  float* active = nullptr;          // NHWC or null: silu of the result
+};
+
+struct Size { int64_t batch, height, width; };
+
+bool has_avx512();
+bool has_avx512_bf16();
+
+class Conv3x3 {
+ public:
+  // weight (out, in, 3, 3) contiguous; bf16: products of bfloat16 numbers, sums in float.
+  Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16);
+  void run(const float* image, Size size, const Finish& finish) const;
+
+ private:
+  int64_t in_, out_;  // padded
+  bool bf16_;
+  Aligned<float> exact_;
+  Aligned<uint16_t> half_;
+};
+
+// 2×2 with stride 2, and its transpose; weights as torch's Conv2d (out, in, 2, 2) and ConvTranspose2d (in, out, 2, 2).
+class Halve {
+ public:
+  Halve(const float* weight, int64_t out, int64_t in);
+  void run(const float* image, Size fine, const Finish& finish) const;
+
+ private:
+  int64_t in_, out_;
+  Aligned<float> weight_;
+};
+
+class Double {
+ public:
+  Double(const float* weight, int64_t in, int64_t out);
+  void run(const float* image, Size coarse, const Finish& finish) const;
+
+ private:
+  int64_t in_, out_;
+  Aligned<float> weight_;
+};
+
+// 3×3 from few channels (planes, NCHW) and to few channels.
+class Head {
+ public:
+  Head(const float* weight, int64_t out, int64_t in);
+  void run(const float* planes, Size size, const Finish& finish) const;
+
+ private:
+  int64_t in_, out_;
+  Aligned<float> weight_;
+};
+
+class Tail {
+ public:
+  Tail(const float* weight, const float* bias, int64_t out, int64_t in);
+  void run(const float* image, Size size, float* planes) const;
+
+ private:
+  int64_t in_, out_;
+  Aligned<float> weight_;
+  std::vector<float> bias_;
+};
+
+}  // namespace pnpkit

@@ -9,7 +9,7 @@
 namespace pnpkit {
 namespace {
 
-constexpr int64_t LARGEST_SIDE = 1 << 15;
+constexpr int64_t LARGEST_SIDE = 1 << 15, LARGEST_IMAGE = 1 << 28;
 
 // (C, H, W) from "shape", or of the parameter itself.
 Shape image_shape(const Settings& s, const Tensor& otherwise) {
@@ -17,6 +17,7 @@ Shape image_shape(const Settings& s, const Tensor& otherwise) {
   if (shape.size() != 3) throw InputError(told(s.where(), ": shape is (C, H, W), given ", shape_text(shape), "."));
   for (int64_t n : shape)
     if (n < 1 || n > LARGEST_SIDE) throw InputError(told(s.where(), ": sides are 1 to ", LARGEST_SIDE, ", given ", shape_text(shape), "."));
+  if (shape[0] * shape[1] * shape[2] > LARGEST_IMAGE) throw InputError(told(s.where(), ": an image has at most ", LARGEST_IMAGE, " numbers, given ", shape_text(shape), "."));
   return shape;
 }
 

@@ -1,6 +1,7 @@
 #include "pnpkit/priors.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 
@@ -69,14 +70,14 @@ Denoiser::Denoiser(const Weights& weights, Arithmetic arithmetic, bool fused)
       }()) {}
 
 Tensor Denoiser::operator()(const Tensor& x, const Tensor& sigma) const {
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   check_sigma(domain, x, sigma);
   const Tensor e = net_.network.embedding(net_.coordinate(sigma));
   return as_before(net_(as_real(x, net_.network.multiple()), sigma, e, Tensor()), x);
 }
 
 Unfolding::Unfolding(const Weights& weights, Arithmetic arithmetic, bool fused) {
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   const auto s = described(weights, "pnpkit-unfolding-1");
   s.only({"unet", "mean", "std", "stages", "shared", "dual", "anchor", "data_step", "complex", "sees_change", "sigma_range"});
   mean_ = s.number("mean", 0), std_ = positive(s, "std"), stages_ = s.integer("stages");
@@ -116,7 +117,7 @@ std::vector<Unfolding::Steer> Unfolding::controls(const Tensor& seen, const Tens
 
 // stages.unfold and UnfoldingNetwork.forward of the Python package, step by step.
 Tensor Unfolding::operator()(const Tensor& x, const Tensor& sigma, const Problem& problem) const {
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   domain.check(problem.op->in_shape, problem.op->complex);
   check_sigma(domain, x, sigma);
   if (x.sizes() != problem.image_shape()) throw InputError(told("x is ", shape_text(x.sizes()), ", the problem's images are ", shape_text(problem.image_shape()), "."));

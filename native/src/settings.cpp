@@ -4,8 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace pnpkit {
+namespace {
+
+bool is_float(const Json& value) { return value.is_number() && std::abs(value.get<double>()) <= std::numeric_limits<float>::max(); }
+
+}  // namespace
 
 Tensors tensors_of_files(Path folder) {
   return [folder = std::move(folder)](const Json& reference, const std::string& where) {
@@ -53,7 +59,7 @@ double Settings::number(const std::string& key, double otherwise) const {
 
 std::optional<double> Settings::optional_number(const std::string& key) const {
   if (!has(key)) return std::nullopt;
-  if (!at(key).is_number() || !std::isfinite(at(key).get<double>())) wrong(key, "a finite number");
+  if (!is_float(at(key))) wrong(key, "a finite number of float32's range");
   return at(key).get<double>();
 }
 
@@ -90,7 +96,7 @@ Tensor Settings::values(const std::string& key) const {
   if (!value.is_array()) return tensor(key);
   std::vector<float> list;
   for (const auto& item : value) {
-    if (!item.is_number()) wrong(key, "numbers");
+    if (!is_float(item)) wrong(key, "finite numbers of float32's range");
     list.push_back(item.get<float>());
   }
   return at::tensor(list);

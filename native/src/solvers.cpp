@@ -1,6 +1,7 @@
 #include "pnpkit/solvers.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 
@@ -61,7 +62,7 @@ at::Generator generator(at::Device device, uint64_t seed) {
 }
 
 Tensor PosteriorSampler::operator()(const Problem& problem, const Unfolding& prior, at::Generator rng, const Progress& progress) const {
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   check_options(some(n_steps) && eta >= 0 && eta <= 1 && positive(sigma_start) && positive(sigma_end), "posterior_sampler");
   if (method != "multistep" && method != "ddim" && method != "heun") throw InputError(told("posterior_sampler: method '", method.substr(0, 20), "': expected multistep, ddim or heun."));
   if (method == "heun" && eta != 0) throw InputError("posterior_sampler: heun follows the probability flow, eta = 0.");
@@ -108,7 +109,7 @@ Tensor PosteriorSampler::operator()(const Problem& problem, const Unfolding& pri
 }
 
 Tensor HQS::operator()(const Problem& problem, const Denoiser& prior, at::Generator rng, const Progress& progress) const {
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   check_options(some(n_steps) && lam > 0 && inject >= 0 && positive(sigma_start) && positive(sigma_end), "hqs");
   prior.domain.check(problem.op->in_shape, problem.op->complex);
   Tensor x = problem.initial();
@@ -124,7 +125,7 @@ Tensor HQS::operator()(const Problem& problem, const Denoiser& prior, at::Genera
 }
 
 Tensor ADMM::operator()(const Problem& problem, const Denoiser& prior, at::Generator rng, const Progress& progress) const {
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   check_options(some(n_steps) && lam > 0 && inject >= 0 && positive(sigma_start) && positive(sigma), "admm");
   prior.domain.check(problem.op->in_shape, problem.op->complex);
   Tensor x = problem.initial(), u = at::zeros_like(x);
@@ -179,6 +180,7 @@ Prior make_prior(const Weights& weights, Arithmetic arithmetic, at::Device devic
     if (!device.is_cpu()) prior.to(device);
     return prior;
   }
+  if (weights.format != "pnpkit-unet-1") throw CapabilityError(told("Weights of form '", weights.format.substr(0, 40), "' have no native network."));
   Denoiser prior(weights, arithmetic, fused);
   if (!device.is_cpu()) prior.to(device);
   return prior;

@@ -1,6 +1,7 @@
 #include "pnpkit/unet.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <mutex>
 
@@ -229,7 +230,7 @@ Tensor UNet::Body::run_aten(const Tensor& image, const Tensor& embedding) const 
 
 UNet::UNet(const Json& options, const Weights& weights, const std::string& prefix, Arithmetic arithmetic, bool fused)
     : body_(std::make_unique<Body>()) {
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   body_->read(options, {weights, prefix});
   body_->arithmetic = arithmetic;
   body_->fused = fused && (arithmetic == Arithmetic::float32 ? has_avx512() : has_avx512_bf16());
@@ -282,7 +283,7 @@ Tensor UNet::operator()(const Tensor& image, const Tensor& embedding) const {
     throw InputError(told("The network takes float32 images (B, ", inputs, ", H, W) with H and W multiples of ", n, "; given (", image.sizes(), ")."));
   if (embedding.sizes() != at::IntArrayRef{image.size(0), 4 * body_->widths[0]})
     throw InputError(told("The embedding is (", embedding.sizes(), "), expected (B, ", 4 * body_->widths[0], ")."));
-  const c10::InferenceMode guard;
+  const at::NoGradGuard guard;
   return body_->fused ? body_->run_fused(image.contiguous(), embedding.contiguous()) : body_->run_aten(image, embedding);
 }
 

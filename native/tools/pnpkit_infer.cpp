@@ -174,6 +174,8 @@ void run(const Options& options) {
                 make_solver(config["solver"]), device, options.number("seed", top.integer("seed", 0), 0), options.number("samples", 1, 1), options.number("batch", 4, 1), options.quiet};
   if (job.samples > 1 && !std::holds_alternative<PosteriorSampler>(job.solver)) throw InputError("--samples: only posterior_sampler draws samples.");
 
+  const Path place = out.has_parent_path() ? out.parent_path() : Path(".");
+  if (!std::filesystem::is_directory(place)) throw InputError(told("The folder ", place.string(), " does not exist; make it first."));
   std::vector<Path> files{input};
   if (std::filesystem::is_directory(input)) {
     files.clear();

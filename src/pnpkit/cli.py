@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Weights of trained priors.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
+native_app = typer.Typer(help="The C++ backend.", no_args_is_help=True)
+app.add_typer(native_app, name="native")
 app.add_typer(commands.store_app, name="store")
 app.command()(commands.bench)
 app.command()(commands.report)
@@ -177,6 +179,42 @@ def weights_convert(
 
     convert(source, target)
     console.print(f"wrote {target}")
+
+
+@native_app.command("build")
+def native_build(
+    sanitize: Annotated[
+        bool, typer.Option("--sanitize", help="With address and undefined-behaviour sanitizers, for tests.")
+    ] = False,
+) -> None:
+    """Compile it for the installed torch; at once when that was done before."""
+    from pnpkit import native
+
+    target = native.build(console.print, sanitize=sanitize)
+    console.print(f"pnpkit-infer: {target / 'pnpkit-infer'}")
+
+
+@native_app.command("status")
+def native_status() -> None:
+    """Whether it is built, and what a build would need."""
+    from pnpkit import native
+
+    reason = native.absent()
+    console.print(f"built: {native.folder()}" if reason is None else reason)
+    for sentence in native.lacking() if reason else []:
+        console.print(sentence)
+
+
+@native_app.command("export")
+def native_export(
+    config: Annotated[Path, typer.Argument(help="A config of `pnpkit solve` (YAML).")],
+    out: Annotated[Path, typer.Argument(help="The folder to make: config.json, arrays (.npy), weights.")],
+) -> None:
+    """Write all that pnpkit-infer needs to run a config without Python."""
+    from pnpkit.native_package import export
+
+    for line in export(config, out):
+        console.print(line)
 
 
 def main() -> None:

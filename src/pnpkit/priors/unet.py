@@ -4,11 +4,13 @@ from typing import Literal, Self
 
 import torch
 
+from pnpkit import native
+from pnpkit.native import Backend
 from pnpkit.priors.base import Denoiser, Domain
 from pnpkit.priors.networks.edm import Preconditioned
 from pnpkit.priors.networks.shapes import on_real_images
 from pnpkit.priors.networks.unet import UNet
-from pnpkit.priors.weights import described, fill, load
+from pnpkit.priors.weights import described, fill, find, load
 
 FORMAT = "pnpkit-unet-1"
 
@@ -24,12 +26,20 @@ class UNetDenoiser(Denoiser):
     weights : the name of shipped weights, or a .safetensors file written by ``pnpkit train``, which holds the
         architecture, the range of sigma and whether images are complex.
     arithmetic : "bfloat16" runs the convolutions in it: faster where the machine has it, about 0.01 dB worse.
+    backend : "native" runs it in C++ (``pnpkit native build``; docs/native.md), "auto" does where it is built and the
+        images are float32 on the CPU without gradients.
     compiled : run the network through ``torch.compile``: a minute at the first call of each image size, faster after.
     """
 
-    def __init__(self, weights: str, arithmetic: Literal["float32", "bfloat16"] = "float32", compiled: bool = False):
+    def __init__(
+        self,
+        weights: str,
+        arithmetic: Literal["float32", "bfloat16"] = "float32",
+        compiled: bool = False,
+        backend: Backend = "python",
+    ):
         super().__init__()
-        self.weights, self.arithmetic, self.compiled = weights, arithmetic, compiled
+        self.weights, self.arithmetic, self.compiled, self.backend = weights, arithmetic, compiled, backend
         told = described(weights, FORMAT, "Other networks have their own priors: ffdnet, dncnn, drunet.")
         self.complex = told.pop("complex")
         low, high = told.pop("sigma_range")
@@ -43,11 +53,14 @@ class UNetDenoiser(Denoiser):
         # Channels last: convolutions on the CPU are up to 1.4 times as fast.
         self.body = Preconditioned(network, mean, std).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False).eval()
+        self._native = native.network(backend, find(weights), arithmetic == "bfloat16")
         channels = 1 if self.complex else told["channels"]
         dtype = torch.complex64 if self.complex else torch.float32
         self.domain = Domain((channels, None, None), dtype, (low, high), None if self.complex else (0.0, 1.0))
 
     def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        if self._native is not None and native.takes(self.backend, x):
+            return self._native.denoise(x.contiguous(), sigma.contiguous())
         return on_real_images(lambda z: self._run(z, sigma), x, self.body.network.multiple)
 
     def _run(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

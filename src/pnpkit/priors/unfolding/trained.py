@@ -21,6 +21,8 @@ class DiffUnfolding(TrainedPosterior):
     weights : the name of shipped weights, or a .safetensors file written by ``pnpkit train`` with ``posterior`` in its
         recipe, which holds the architecture, the range of sigma and whether images are complex.
     arithmetic : "bfloat16" runs the convolutions in it; data steps stay in float32.
+    backend : "native" runs network and data steps in C++ (``pnpkit native build``; docs/native.md), "auto" does so
+        where it is built and the images are float32 on the CPU without gradients.
     compiled : run the network through ``torch.compile``: a minute at the first call of each image size, faster after.
     """
 

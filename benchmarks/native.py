@@ -7,12 +7,9 @@
 
 import argparse
 import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,9 +183,8 @@ def process_rows(repeats: int) -> list[dict]:
     memory: dict[str, float] = {}
     for _ in range(repeats):
         for name, command in commands.items():
-            began = time.perf_counter()
-            memory[name] = peak(command)
-            times[name].append(time.perf_counter() - began)
+            seconds, memory[name] = peak(command)
+            times[name].append(seconds)
     first = "eager Python"
     return [
         {
@@ -218,14 +214,19 @@ def infer(folder: Path, inputs: list[str], dtype: str) -> list[str]:
     ]
 
 
-def peak(command: list[str]) -> float:
-    """Run a command; its peak resident memory in MiB."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{command} failed")
-    assert isinstance(used, resource.struct_rusage)
-    return used.ru_maxrss / 1024
+def peak(command: list[str]) -> tuple[float, float]:
+    """Run a command: (seconds, its peak resident memory in MiB)."""
+    # From a small process of its own: a child begins with its parent's peak.
+    script = (
+        "import os, subprocess, sys, time; began = time.perf_counter()\n"
+        "p = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
+        "_, status, used = os.wait4(p.pid, 0); print(status, time.perf_counter() - began, used.ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", script, *command], capture_output=True, text=True)
+    status, seconds, memory = done.stdout.split()
+    if status != "0":
+        raise SystemExit(f"{command} failed: {done.stderr}")
+    return float(seconds), float(memory)
 
 
 def prior_file(weights: str) -> Path:

@@ -56,7 +56,12 @@ struct UNet::Body {
   std::vector<FusedBlock> fast_middle;
   std::vector<Halve> fast_halve;
   std::vector<Double> fast_twice;
-  struct Level { Aligned<float> plain, active, between; };
+  struct Activation {  // in bfloat16 where the convolutions are
+    Aligned<float> exact;
+    Aligned<uint16_t> half;
+    Image image() { return half.size() ? Image{nullptr, half.data()} : Image{exact.data(), nullptr}; }
+  };
+  struct Level { Aligned<float> plain; Activation active, between; };
   struct Workspace { std::vector<Level> levels; int64_t pixels = 0; };
   std::mutex lock;
   std::vector<std::unique_ptr<Workspace>> idle;
@@ -124,8 +129,8 @@ void UNet::Body::pack() {
   for (size_t l = 0; l + 1 < widths.size(); ++l) {
     fast_down.push_back(packed(down[l], widths[l]));
     fast_up.push_back(packed(up[l], widths[l]));
-    fast_halve.emplace_back(data(halve[l].weight), widths[l + 1], widths[l]);
-    fast_twice.emplace_back(data(twice[l].weight), widths[l + 1], widths[l]);
+    fast_halve.emplace_back(data(halve[l].weight), widths[l + 1], widths[l], half);
+    fast_twice.emplace_back(data(twice[l].weight), widths[l + 1], widths[l], half);
     prepare(down[l], widths[l]), prepare(up[l], widths[l]);
     aligned_bias(halve[l], widths[l + 1]), aligned_bias(twice[l], widths[l]);
     halve[l].weight = twice[l].weight = Tensor();
@@ -149,7 +154,9 @@ std::unique_ptr<UNet::Body::Workspace> UNet::Body::workspace(int64_t pixels) {
   made->pixels = pixels;
   for (size_t l = 0; l < widths.size(); ++l) {
     const size_t n = (pixels >> (2 * l)) * padded(widths[l]);
-    made->levels.push_back({Aligned<float>(n), Aligned<float>(n), Aligned<float>(n)});
+    const bool half = arithmetic == Arithmetic::bfloat16;
+    const auto activation = [&] { return Activation{Aligned<float>(half ? 0 : n), Aligned<uint16_t>(half ? n : 0)}; };
+    made->levels.push_back({Aligned<float>(n), activation(), activation()});
   }
   return made;
 }
@@ -160,7 +167,10 @@ Tensor UNet::Body::run_fused(const Tensor& image, const Tensor& embedding) {
   auto space = workspace(batch * size.height * size.width);
   const auto at_level = [&](size_t l) { return Size{batch, size.height >> l, size.width >> l}; };
 
-  const auto run = [&](const std::vector<FusedBlock>& fast, const Stage& stage, size_t l, bool need_plain, bool need_active) {
+  // What is wanted of a stage: its image as a skip and for the coarser level, for the finer level, or for the tail.
+  enum class For { skip, finer, tail };
+  const bool half = arithmetic == Arithmetic::bfloat16;
+  const auto run = [&](const std::vector<FusedBlock>& fast, const Stage& stage, size_t l, For use) {
     Level& level = space->levels[l];
     const int64_t width = widths[l], wide = padded(width);
     for (size_t k = 0; k < fast.size(); ++k) {
@@ -170,37 +180,41 @@ Tensor UNet::Body::run_fused(const Tensor& image, const Tensor& embedding) {
       const Tensor scale = padded_to(1 + modulation.slice(1, 0, width), wide);
       const Tensor shift = scale * b.first.bias + padded_to(modulation.slice(1, width), wide);
       Finish first;
-      first.scale = scale.const_data_ptr<float>(), first.shift = shift.const_data_ptr<float>(), first.active = level.between.data();
-      fast[k].first.run(level.active.data(), at_level(l), first);
+      first.scale = scale.const_data_ptr<float>(), first.shift = shift.const_data_ptr<float>(), first.active = level.between.image();
+      fast[k].first.run(level.active.image(), at_level(l), first);
       const bool last = k + 1 == fast.size();
       Finish second;
       second.shift = b.second.bias.const_data_ptr<float>(), second.residual = level.plain.data();
-      second.plain = !last || need_plain ? level.plain.data() : nullptr;
-      second.active = !last || need_active ? level.active.data() : nullptr;
-      fast[k].second.run(level.between.data(), at_level(l), second);
+      if (!last || use == For::skip || (use == For::finer && !half)) second.plain = level.plain.data();
+      if (!last || use == For::tail || half) second.active = level.active.image();
+      second.silu = !last || use == For::tail;
+      fast[k].second.run(level.between.image(), at_level(l), second);
     }
   };
   const auto into = [&](size_t l, const Tensor& bias, bool add) {
     Level& level = space->levels[l];
     Finish f;
-    f.shift = bias.const_data_ptr<float>(), f.plain = level.plain.data(), f.active = level.active.data();
+    f.shift = bias.const_data_ptr<float>(), f.plain = level.plain.data(), f.active = level.active.image();
     if (add) f.residual = level.plain.data();
     return f;
   };
 
+  // What ``run`` left at a level for the convolution to another.
+  const auto left = [&](size_t l) { return half ? space->levels[l].active.image() : Image{space->levels[l].plain.data(), nullptr}; };
+
   fast_head->run(image.const_data_ptr<float>(), size, into(0, head.bias, false));
   const size_t deepest = widths.size() - 1;
   for (size_t l = 0; l < deepest; ++l) {
-    run(fast_down[l], down[l], l, true, false);
-    fast_halve[l].run(space->levels[l].plain.data(), at_level(l), into(l + 1, halve[l].bias, false));
+    run(fast_down[l], down[l], l, For::skip);
+    fast_halve[l].run(left(l), at_level(l), into(l + 1, halve[l].bias, false));
   }
-  run(fast_middle, middle, deepest, deepest > 0, deepest == 0);
+  run(fast_middle, middle, deepest, deepest > 0 ? For::finer : For::tail);
   for (size_t l = deepest; l-- > 0;) {
-    fast_twice[l].run(space->levels[l + 1].plain.data(), at_level(l + 1), into(l, twice[l].bias, true));
-    run(fast_up[l], up[l], l, l > 0, l == 0);
+    fast_twice[l].run(left(l + 1), at_level(l + 1), into(l, twice[l].bias, true));
+    run(fast_up[l], up[l], l, l > 0 ? For::finer : For::tail);
   }
   Tensor out = at::empty({batch, channels, size.height, size.width}, at::kFloat);
-  fast_tail->run(space->levels[0].active.data(), size, out.mutable_data_ptr<float>());
+  fast_tail->run(space->levels[0].active.image(), size, out.mutable_data_ptr<float>());
   const std::lock_guard guard(lock);
   idle.push_back(std::move(space));
   return out;

@@ -161,6 +161,16 @@ V silu(V x) {
   return _mm512_div_ps(x, _mm512_add_ps(one, exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
 }
 
+inline void put(float* to, V value) { _mm512_storeu_ps(to, value); }
+inline void put(uint16_t* to, V value) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(value));
+}
+inline V get(const float* from) { return _mm512_loadu_ps(from); }
+inline V get(const uint16_t* from) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+
 // ``sums`` at channel c of sample b; ``at`` is the place in the images.
 inline void finish(const Finish& f, V sums, int64_t b, int64_t channels, int64_t c, int64_t at) {
   if (f.scale)
@@ -169,7 +179,10 @@ inline void finish(const Finish& f, V sums, int64_t b, int64_t channels, int64_t
     sums = _mm512_add_ps(sums, _mm512_loadu_ps(f.shift + c));
   if (f.residual) sums = _mm512_add_ps(sums, _mm512_loadu_ps(f.residual + at));
   if (f.plain) _mm512_storeu_ps(f.plain + at, sums);
-  if (f.active) _mm512_storeu_ps(f.active + at, silu(sums));
+  if (!f.active.exact && !f.active.half) return;
+  if (f.silu) sums = silu(sums);
+  if (f.active.half) put(f.active.half + at, sums);
+  else put(f.active.exact + at, sums);
 }
 
 float* scratch(size_t floats) {  // of this thread, kept for its next use
@@ -209,28 +222,23 @@ inline void out_1d(const V* m, int step, V* o, int to) {
   o[3 * to] = _mm512_fmadd_ps(set(QQ * Q), odd_q, _mm512_fmadd_ps(set(PP * P), odd_p, m[5 * step]));
 }
 
-inline void put(float* to, V value) { _mm512_store_ps(to, value); }
-inline void put(uint16_t* to, V value) {
-  _mm256_store_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(value));
-}
-
 // The 36 products of the tile whose first output pixel is (y, x); ``to`` with ``stride`` between them.
 template <class T>
-void spread(const float* image, Size s, int64_t channels, int64_t y, int64_t x, T* to, int64_t stride) {
+void spread(const T* image, Size s, int64_t channels, int64_t y, int64_t x, T* to, int64_t stride) {
   const bool inside = y > 0 && x > 0 && y + 5 <= s.height && x + 5 <= s.width;
   for (int64_t c = 0; c < channels; c += 16) {
     V d[36], t[36];
-    const float* corner = image + ((y - 1) * s.width + x - 1) * channels + c;
+    const T* corner = image + ((y - 1) * s.width + x - 1) * channels + c;
     if (inside) {
 #pragma GCC unroll 6
       for (int i = 0; i < 6; ++i)
 #pragma GCC unroll 6
-        for (int j = 0; j < 6; ++j) d[6 * i + j] = _mm512_loadu_ps(corner + (i * s.width + j) * channels);
+        for (int j = 0; j < 6; ++j) d[6 * i + j] = get(corner + (i * s.width + j) * channels);
     } else {
       for (int i = 0; i < 6; ++i)
         for (int j = 0; j < 6; ++j) {
           const bool there = y + i >= 1 && y + i <= s.height && x + j >= 1 && x + j <= s.width;
-          d[6 * i + j] = there ? _mm512_loadu_ps(corner + (i * s.width + j) * channels) : _mm512_setzero_ps();
+          d[6 * i + j] = there ? get(corner + (i * s.width + j) * channels) : _mm512_setzero_ps();
         }
     }
 #pragma GCC unroll 6
@@ -259,7 +267,7 @@ void gather(const float* from, int64_t stride, Size s, int64_t b, int64_t channe
 }
 
 template <class T>
-void convolve(const float* image, Size s, int64_t in, int64_t out, const T* weight, const Finish& f) {
+void convolve(const T* image, Size s, int64_t in, int64_t out, const T* weight, const Finish& f) {
   const int64_t across = (s.width + 3) / 4, tiles = (s.height + 3) / 4 * across, all = s.batch * tiles;
   const int64_t fit = CACHE / (36 * (in * int64_t{sizeof(T)} + out * 4));
   const int64_t fair = (all + at::get_num_threads() - 1) / at::get_num_threads();
@@ -271,7 +279,7 @@ void convolve(const float* image, Size s, int64_t in, int64_t out, const T* weig
       float* sums = reinterpret_cast<float*>(spreads) + 36 * block * in;
       for (int64_t i = 0; i < n; ++i) {
         const int64_t b = (first + i) / tiles, t = (first + i) % tiles;
-        const float* one = image + b * s.height * s.width * in;
+        const T* one = image + b * s.height * s.width * in;
         spread(one, s, in, 4 * (t / across), 4 * (t % across), spreads + i * in, n * in);
       }
       for (int p = 0; p < 36; ++p)
@@ -311,30 +319,39 @@ Conv3x3::Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16) : in_(
     else pack(spread.data() + k * n, in_, out_, exact_.data() + k * n);
 }
 
-void Conv3x3::run(const float* image, Size size, const Finish& f) const {
-  if (bf16_) convolve(image, size, in_, out_, half_.data(), f);
-  else convolve(image, size, in_, out_, exact_.data(), f);
+void Conv3x3::run(Image image, Size size, const Finish& f) const {
+  if (bf16_) convolve(image.half, size, in_, out_, half_.data(), f);
+  else convolve(image.exact, size, in_, out_, exact_.data(), f);
 }
 
 // --- 2×2 ---
 
-Halve::Halve(const float* weight, int64_t out, int64_t in) : in_(padded(in)), out_(padded(out)), weight_(4 * in_ * out_) {
-  Aligned<float> matrix(4 * in_ * out_);
+Halve::Halve(const float* weight, int64_t out, int64_t in, bool bf16) : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
+  const int64_t n = 4 * in_ * out_;
+  Aligned<float> matrix(n);
   for (int64_t o = 0; o < out; ++o)
     for (int64_t i = 0; i < in; ++i)
       for (int p = 0; p < 4; ++p) matrix.data()[(p * in_ + i) * out_ + o] = weight[(o * in + i) * 4 + p];
-  for (int row = 0; row < 2; ++row)
-    pack(matrix.data() + row * 2 * in_ * out_, 2 * in_, out_, weight_.data() + row * 2 * in_ * out_);
+  if (bf16) half_.resize(n); else exact_.resize(n);
+  for (int64_t row = 0; row < n; row += n / 2)
+    if (bf16) pack(matrix.data() + row, 2 * in_, out_, half_.data() + row);
+    else pack(matrix.data() + row, 2 * in_, out_, exact_.data() + row);
 }
 
-void Halve::run(const float* image, Size fine, const Finish& f) const {
+void Halve::run(Image image, Size fine, const Finish& f) const {
+  if (bf16_) run_on(image.half, half_.data(), fine, f);
+  else run_on<float>(image.exact, exact_.data(), fine, f);
+}
+
+template <class T>
+void Halve::run_on(const T* image, const T* weight, Size fine, const Finish& f) const {
   const int64_t height = fine.height / 2, width = fine.width / 2;
   at::parallel_for(0, fine.batch * height, 1, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
-      const float* upper = image + 2 * k * fine.width * in_;  // rows of all samples are consecutive: 2·k is row 2·(k % height)
+      const T* upper = image + 2 * k * fine.width * in_;  // the rows of all samples follow one another
       float* sums = scratch(width * out_);
-      product(width, upper, 2 * in_, weight_.data(), 2 * in_, sums, out_);
-      product<true>(width, upper + fine.width * in_, 2 * in_, weight_.data() + 2 * in_ * out_, 2 * in_, sums, out_);
+      product(width, upper, 2 * in_, weight, 2 * in_, sums, out_);
+      product<true>(width, upper + fine.width * in_, 2 * in_, weight + 2 * in_ * out_, 2 * in_, sums, out_);
       for (int64_t x = 0; x < width; ++x)
         for (int64_t c = 0; c < out_; c += 16)
           finish(f, _mm512_load_ps(sums + x * out_ + c), k / height, out_, c, (k * width + x) * out_ + c);
@@ -342,22 +359,31 @@ void Halve::run(const float* image, Size fine, const Finish& f) const {
   });
 }
 
-Double::Double(const float* weight, int64_t in, int64_t out) : in_(padded(in)), out_(padded(out)), weight_(4 * in_ * out_) {
-  Aligned<float> matrix(in_ * out_);
+Double::Double(const float* weight, int64_t in, int64_t out, bool bf16) : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
+  const int64_t n = in_ * out_;
+  Aligned<float> matrix(n);
+  if (bf16) half_.resize(4 * n); else exact_.resize(4 * n);
   for (int p = 0; p < 4; ++p) {
     for (int64_t i = 0; i < in; ++i)
       for (int64_t o = 0; o < out; ++o) matrix.data()[i * out_ + o] = weight[(i * out + o) * 4 + p];
-    pack(matrix.data(), in_, out_, weight_.data() + p * in_ * out_);
+    if (bf16) pack(matrix.data(), in_, out_, half_.data() + p * n);
+    else pack(matrix.data(), in_, out_, exact_.data() + p * n);
   }
 }
 
-void Double::run(const float* image, Size coarse, const Finish& f) const {
+void Double::run(Image image, Size coarse, const Finish& f) const {
+  if (bf16_) run_on(image.half, half_.data(), coarse, f);
+  else run_on<float>(image.exact, exact_.data(), coarse, f);
+}
+
+template <class T>
+void Double::run_on(const T* image, const T* weight, Size coarse, const Finish& f) const {
   const int64_t width = coarse.width;
   at::parallel_for(0, coarse.batch * coarse.height, 1, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k)
       for (int p = 0; p < 4; ++p) {
         float* sums = scratch(width * out_);
-        product(width, image + k * width * in_, in_, weight_.data() + p * in_ * out_, in_, sums, out_);
+        product(width, image + k * width * in_, in_, weight + p * in_ * out_, in_, sums, out_);
         for (int64_t x = 0; x < width; ++x)
           for (int64_t c = 0; c < out_; c += 16)
             finish(f, _mm512_load_ps(sums + x * out_ + c), k / coarse.height, out_, c,
@@ -409,7 +435,13 @@ Tail::Tail(const float* weight, const float* bias, int64_t out, int64_t in)
       for (int p = 0; p < 9; ++p) weight_.data()[(o * 9 + p) * in_ + i] = weight[(o * in + i) * 9 + p];
 }
 
-void Tail::run(const float* image, Size s, float* planes) const {
+void Tail::run(Image image, Size s, float* planes) const {
+  if (image.half) run_on(image.half, s, planes);
+  else run_on(image.exact, s, planes);
+}
+
+template <class T>
+void Tail::run_on(const T* image, Size s, float* planes) const {
   at::parallel_for(0, s.batch * s.height, 4, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       const int64_t b = k / s.height, y = k % s.height;
@@ -419,14 +451,14 @@ void Tail::run(const float* image, Size s, float* planes) const {
           for (int64_t p = 0; p < 9; ++p) {
             const int64_t from_y = y + p / 3 - 1, from_x = x + p % 3 - 1;
             if (from_y < 0 || from_y >= s.height || from_x < 0 || from_x >= s.width) continue;
-            const float* pixel = image + ((b * s.height + from_y) * s.width + from_x) * in_;
+            const T* pixel = image + ((b * s.height + from_y) * s.width + from_x) * in_;
             const float* w = weight_.data() + (o * 9 + p) * in_;
             int64_t c = 0;
             for (; c + 32 <= in_; c += 32) {
-              sums = _mm512_fmadd_ps(_mm512_loadu_ps(pixel + c), _mm512_load_ps(w + c), sums);
-              others = _mm512_fmadd_ps(_mm512_loadu_ps(pixel + c + 16), _mm512_load_ps(w + c + 16), others);
+              sums = _mm512_fmadd_ps(get(pixel + c), _mm512_load_ps(w + c), sums);
+              others = _mm512_fmadd_ps(get(pixel + c + 16), _mm512_load_ps(w + c + 16), others);
             }
-            if (c < in_) sums = _mm512_fmadd_ps(_mm512_loadu_ps(pixel + c), _mm512_load_ps(w + c), sums);
+            if (c < in_) sums = _mm512_fmadd_ps(get(pixel + c), _mm512_load_ps(w + c), sums);
           }
           planes[((b * out_ + o) * s.height + y) * s.width + x] = bias_[o] + _mm512_reduce_add_ps(_mm512_add_ps(sums, others));
         }

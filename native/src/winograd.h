@@ -27,13 +27,20 @@ struct Aligned {  // 64-byte aligned storage, zero at first
   size_t size_ = 0;
 };
 
+// An image in float, or in bfloat16 where the convolution that reads it rounds anyway: half the memory to move.
+struct Image {
+  float* exact = nullptr;
+  uint16_t* half = nullptr;
+};
+
 // What becomes of the sums of a convolution, per sample b and channel c.
 struct Finish {
   const float* scale = nullptr;     // (B, C) or null: sums · scale
   const float* shift = nullptr;     // (B, C), or (C) when scale is null: + shift
   const float* residual = nullptr;  // NHWC or null: + residual
   float* plain = nullptr;           // NHWC or null: the result
-  float* active = nullptr;          // NHWC or null: silu of the result
+  Image active;                     // NHWC, or neither: silu of the result,
+  bool silu = true;                 // or the result itself
 };
 
 struct Size { int64_t batch, height, width; };
@@ -43,9 +50,9 @@ bool has_avx512_bf16();
 
 class Conv3x3 {
  public:
-  // weight (out, in, 3, 3) contiguous; bf16: products of bfloat16 numbers, sums in float.
+  // weight (out, in, 3, 3) contiguous; bf16: products of bfloat16 numbers, sums in float; the image is then in bfloat16.
   Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16);
-  void run(const float* image, Size size, const Finish& finish) const;
+  void run(Image image, Size size, const Finish& finish) const;
 
  private:
   int64_t in_, out_;  // padded
@@ -57,22 +64,32 @@ class Conv3x3 {
 // 2×2 with stride 2, and its transpose; weights as torch's Conv2d (out, in, 2, 2) and ConvTranspose2d (in, out, 2, 2).
 class Halve {
  public:
-  Halve(const float* weight, int64_t out, int64_t in);
-  void run(const float* image, Size fine, const Finish& finish) const;
+  Halve(const float* weight, int64_t out, int64_t in, bool bf16);
+  void run(Image image, Size fine, const Finish& finish) const;
 
  private:
+  template <class T>
+  void run_on(const T* image, const T* weight, Size fine, const Finish& finish) const;
+
   int64_t in_, out_;
-  Aligned<float> weight_;
+  bool bf16_;
+  Aligned<float> exact_;
+  Aligned<uint16_t> half_;
 };
 
 class Double {
  public:
-  Double(const float* weight, int64_t in, int64_t out);
-  void run(const float* image, Size coarse, const Finish& finish) const;
+  Double(const float* weight, int64_t in, int64_t out, bool bf16);
+  void run(Image image, Size coarse, const Finish& finish) const;
 
  private:
+  template <class T>
+  void run_on(const T* image, const T* weight, Size coarse, const Finish& finish) const;
+
   int64_t in_, out_;
-  Aligned<float> weight_;
+  bool bf16_;
+  Aligned<float> exact_;
+  Aligned<uint16_t> half_;
 };
 
 // 3×3 from few channels (planes, NCHW) and to few channels.
@@ -89,9 +106,12 @@ class Head {
 class Tail {
  public:
   Tail(const float* weight, const float* bias, int64_t out, int64_t in);
-  void run(const float* image, Size size, float* planes) const;
+  void run(Image image, Size size, float* planes) const;
 
  private:
+  template <class T>
+  void run_on(const T* image, Size size, float* planes) const;
+
   int64_t in_, out_;
   Aligned<float> weight_;
   std::vector<float> bias_;

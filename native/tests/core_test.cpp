@@ -58,8 +58,10 @@ void convolutions() {
       const Conv3x3 conv(weight.const_data_ptr<float>(), out, in, half);
       Finish f;
       f.shift = shift.const_data_ptr<float>(), f.residual = added.const_data_ptr<float>();
-      f.plain = plain.mutable_data_ptr<float>(), f.active = active.mutable_data_ptr<float>();
-      conv.run(image.const_data_ptr<float>(), {batch, h, w}, f);
+      f.plain = plain.mutable_data_ptr<float>(), f.active.exact = active.mutable_data_ptr<float>();
+      Tensor rounded = image.to(at::kBFloat16);
+      if (half) conv.run({nullptr, reinterpret_cast<uint16_t*>(rounded.data_ptr())}, {batch, h, w}, f);
+      else conv.run({image.data_ptr<float>(), nullptr}, {batch, h, w}, f);
       const Tensor wanted = at::conv2d(x, weight, bias, 1, 1) + residual;
       const auto what = told("3×3 convolution ", in, " to ", out, " channels, ", h, "×", w, half ? ", bfloat16" : "");
       check(distance(plain.permute({0, 3, 1, 2}).slice(1, 0, out), wanted) < (half ? 3e-2 : 2e-5), what);

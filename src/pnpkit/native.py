@@ -5,6 +5,7 @@ of the sources, torch and Python; it is never built behind the user's back.
 """
 
 import copyreg
+import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -26,6 +27,7 @@ from pnpkit.errors import CapabilityError
 Backend = Literal["python", "native", "auto"]
 BUILD = "pnpkit native build"
 NAME = "_pnpkit_native"
+COMPLETE = "complete"  # a file that says that a build has ended
 log = logging.getLogger("pnpkit")
 
 
@@ -64,30 +66,27 @@ def build(report: Callable[[str], None] = print, sanitize: bool = False) -> Path
     CapabilityError with what is missing (compiler, CMake, Ninja, nlohmann_json) or the compiler's own words.
     """
     target = folder().with_name(f"{folder().name}-sanitized") if sanitize else folder()
-    module = [] if sanitize else [f"-DPNPKIT_PYTHON={sys.executable}"]
-    if (target / "pnpkit-infer").is_file():
+    if _built(target):
         report(f"already built: {target}")
         return target
     if missing := lacking():
         raise CapabilityError(f"The native backend cannot be built: {' '.join(missing)}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    target.mkdir(parents=True, exist_ok=True)
     configure = [
-        _tool("cmake"), "-S", str(sources()), "-B", str(part), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}",
-        f"-DPNPKIT_TORCH={torch.__path__[0]}", f"-DPNPKIT_JSON={_json_include()}",
-        f"-DPNPKIT_SANITIZE={'ON' if sanitize else 'OFF'}", *module,
+        _tool("cmake"), "-S", str(sources()), "-B", str(target), "-G", "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DPNPKIT_TORCH={torch.__path__[0]}",
+        f"-DPNPKIT_JSON={_json_include()}", f"-DPNPKIT_SANITIZE={'ON' if sanitize else 'OFF'}",
+        *([] if sanitize else [f"-DPNPKIT_PYTHON={sys.executable}"]),
     ]  # fmt: skip
-    report(f"building {sources()} in {target}, a minute or two")
-    try:
-        for command in (configure, [_tool("cmake"), "--build", str(part), "--parallel", str(_jobs())]):
+    report(f"building {sources()} in {target}, about half a minute")
+    with (target / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be building
+        for command in (configure, [_tool("cmake"), "--build", str(target), "--parallel", str(_jobs())]):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 said = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
                 raise CapabilityError(f"The native backend does not build. {' '.join(command)} said:\n{said}")
-        if not target.exists():  # else another process was faster
-            part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        (target / COMPLETE).touch()
     return target
 
 
@@ -174,7 +173,7 @@ def _require_built() -> None:
 
 
 def _built(target: Path) -> bool:
-    return (target / f"{NAME}.so").is_file()
+    return (target / COMPLETE).is_file()
 
 
 def _tool(name: str) -> str:

@@ -31,7 +31,11 @@ def methods(sigma: float, tv: float) -> list[Method]:
         Method("TV", priors.TV(weight=tv), solvers.PDHG(n_steps=400)),
         Method("L1-wavelet", priors.L1Wavelet(weight=0.3 / sigma, shifts=4), solvers.FISTA(n_steps=100)),
         Method("brain_mri in HQS", score, solvers.HQS(n_steps=8, lam=0.15)),
-        Method("unfold_mri", registry.build("priors", "unfold_mri"), solvers.PosteriorSampler(n_steps=1)),
+        Method(
+            "unfold_mri",
+            registry.build("priors", {"name": "unfold_mri", "backend": "auto"}),
+            solvers.PosteriorSampler(n_steps=1),
+        ),
     ]
 
 

@@ -71,7 +71,11 @@ def grey_methods(sigma: float) -> list[Method]:
     return [
         Method("TV", priors.TV(weight=0.15 / sigma), solvers.PDHG(n_steps=300)),
         Method("photos_gray in HQS", registry.build("priors", "photos_gray"), solvers.HQS(n_steps=20)),
-        Method("unfold_photos", registry.build("priors", "unfold_photos"), solvers.PosteriorSampler(n_steps=1)),
+        Method(
+            "unfold_photos",
+            registry.build("priors", {"name": "unfold_photos", "backend": "auto"}),
+            solvers.PosteriorSampler(n_steps=1),
+        ),
     ]
 
 

@@ -31,7 +31,8 @@ class TrainedPosterior(PosteriorDenoiser):
         backend: Backend = "python",
     ):
         super().__init__()
-        self.weights, self.arithmetic, self.compiled, self.backend = weights, arithmetic, compiled, backend
+        self.weights, self.arithmetic, self.compiled = weights, arithmetic, compiled
+        self.backend: Backend = backend
         told = described(weights, self.form, "Posterior denoisers are made by `pnpkit train`: docs/diff_unfolding.md.")
         low, high = told.pop("sigma_range")
         with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten; the global RNG is left alone

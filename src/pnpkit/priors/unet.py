@@ -39,7 +39,8 @@ class UNetDenoiser(Denoiser):
         backend: Backend = "python",
     ):
         super().__init__()
-        self.weights, self.arithmetic, self.compiled, self.backend = weights, arithmetic, compiled, backend
+        self.weights, self.arithmetic, self.compiled = weights, arithmetic, compiled
+        self.backend: Backend = backend
         told = described(weights, FORMAT, "Other networks have their own priors: ffdnet, dncnn, drunet.")
         self.complex = told.pop("complex")
         low, high = told.pop("sigma_range")

@@ -114,10 +114,10 @@ def main() -> None:
         "and 50 ms through Ray.",
     ]
     if (cores := len(os.sched_getaffinity(0))) < (os.cpu_count() or 1):
-        notes.append(f"{', '.join(row['what'] for row in rows)}: all processes on {cores} core.")
+        notes.append(f"Measured with all processes on {cores} core: {'; '.join(str(row['what']) for row in rows)}.")
     kept = [row for row in _last() if row["what"] not in {r["what"] for r in rows}]
     if kept:
-        notes.append(f"Of an earlier run: {', '.join(str(row['what']) for row in kept)}.")
+        notes.append(f"Of an earlier run: {'; '.join(str(row['what']) for row in kept)}.")
     command = " ".join(["python benchmarks/bench_overhead.py", *sys.argv[1:]])
     write_report("bench_overhead", [*rows, *kept], command, notes, "Benchmark runner: what it costs")
 

@@ -11,7 +11,7 @@ from timing import write_report
 
 import pnpkit as pk
 from pnpkit import registry
-from pnpkit.metrics.image import psnr, ssim
+from pnpkit.metrics.aligned import psnr_aligned, ssim_aligned
 from pnpkit.operators import Blur
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
 from pnpkit.priors import Rescale
@@ -20,7 +20,7 @@ from pnpkit.solvers.blind_dps import BlindDPS
 from pnpkit.solvers.blind_pnp_dm import BlindPnPDM
 from pnpkit.solvers.pnp_dm import PnPDM
 
-SIDE, SIZE, COUNT, CHAINS, EDGE, REACH = 64, 32, 20, 8, 8, 6
+SIDE, SIZE, COUNT, CHAINS = 64, 32, 20, 8
 SHAPE = (1, SIDE, SIDE)
 
 
@@ -48,18 +48,6 @@ def kernels() -> torch.Tensor:
             kernel[:, before : before + size, before : before + size] = path
         found.append(kernel / kernel.sum())
     return torch.stack(found)
-
-
-def best_shift(x: torch.Tensor, ref: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(PSNR, SSIM) away from the border, (B,) each, after the shift of at most REACH pixels with the best PSNR."""
-    inside = (..., slice(EDGE, -EDGE), slice(EDGE, -EDGE))
-    quality = torch.full((2, len(x)), -torch.inf)
-    for down in range(-REACH, REACH + 1):
-        for right in range(-REACH, REACH + 1):
-            moved = x.roll((down, right), (-2, -1))[inside]
-            new = torch.stack([psnr(moved, ref[inside], 1.0), ssim(moved, ref[inside], 1.0)])
-            quality = torch.where(new[0] > quality[0], new, quality)
-    return quality[0], quality[1]
 
 
 def kernel_error(k: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
@@ -121,7 +109,7 @@ def picked(chains: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
 
 
 def judged(sigma: float, name: str, x, k, seconds: float, ref: torch.Tensor, truth: torch.Tensor) -> list[dict]:
-    quality, similarity = best_shift(x, ref)
+    quality, similarity = psnr_aligned(x, ref, 1.0), ssim_aligned(x, ref, 1.0)
     error = None if k is None else kernel_error(k, truth)
     rows = []
     for label, part in (("Gaussian", slice(0, None, 2)), ("motion", slice(1, None, 2))):

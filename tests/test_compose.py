@@ -30,6 +30,17 @@ def y(operator, rng):
     return operator(torch.rand(3, 1, 8, 8, generator=rng))
 
 
+def test_priors_of_a_blind_solver_from_a_mapping():
+    kernel = pk.make("gaussian_kernel", size=8, std=1.0)
+    blur = pk.operators.Blur(kernel=kernel, shape=(1, 16, 16))
+    y = pk.Gaussian(0.05).sample(blur(torch.rand(1, 1, 16, 16)), torch.Generator().manual_seed(0))
+    solver, prior = {"name": "blind_pnp_dm", "n_steps": 2, "burn_in": 1}, {"x": "photos_gray", "theta": "blur_kernels"}
+    result = pk.compose(blur, prior=prior, solver=solver, noise=pk.Gaussian(0.05))(y)
+    assert result.x.shape == y.shape and result.theta.shape == (1, *kernel.shape)
+    with pytest.raises(CapabilityError, match=r"needs prior\.theta to provide denoise; no prior provides nothing"):
+        pk.compose(blur, prior={"x": "photos_gray"}, solver=solver, noise=pk.Gaussian(0.05))
+
+
 def test_three_lines_from_names_and_mappings(y):
     mask = torch.ones(1, 8, 8)
     reconstruct = pk.compose(

@@ -141,7 +141,8 @@ def compose(
 
     operator : what was measured.
     prior : one prior, several at once (a list: their sum), or None for a default that suits the images. TV and L1
-        priors given by name without ``weight`` get one that suits the noise.
+        priors given by name without ``weight`` get one that suits the noise. For blind solvers ``Priors``, or a
+        mapping {"x": …, "theta": …} of what each prior is on.
     solver : None for a default that suits operator, noise and prior.
     noise : Gaussian(sigma) or Poisson(gain, background), in units of y. Required.
     scale : what images are multiplied by while solving. "auto": a factor that brings them into the range a
@@ -191,6 +192,9 @@ def _prior(value: Any, op: Operator, likelihood: Likelihood, notes: list[str]) -
         from pnpkit.priors.sum_prior import SumPrior
 
         return SumPrior(priors=tuple(_built("priors", Proximable, _weighted(v, op, likelihood, notes)) for v in value))
+    if isinstance(value, Mapping) and "x" in value and "name" not in value:
+        on_x = _built("priors", Prior, _weighted(value["x"], op, likelihood, notes))
+        return Priors(x=on_x, theta={n: _built("priors", Prior, v) for n, v in value.items() if n != "x"})
     return _built("priors", Prior, _weighted(value, op, likelihood, notes))
 
 

@@ -114,6 +114,29 @@ def test_wrong_programs_fail_with_the_reason(tmp_path, text, reason):
     assert answer.status == "failed" and re.search(reason, answer.told["reason"])
 
 
+def test_a_function_is_a_method_and_its_first_call_is_not_measured(tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text("""
+import time
+CALLS = []
+def method(operator, noise, factor):
+    assert operator["name"] == "blur" and noise["sigma"] == 0.05
+    def reconstruct(y):
+        time.sleep(0.0 if CALLS else 1.0)
+        CALLS.append(y)
+        return factor * y
+    return reconstruct
+""")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    other = {"prior": None, "solver": None, "call": "theirs:method"}
+    answer = run(job(**other, settings={"factor": 1.0}, repeats=3))
+    assert answer.status == "done" and answer.told["metrics"]["nmse"] == 0 and answer.told["seconds"] < 0.5
+    import theirs  # type: ignore[import-not-found]
+
+    assert len(theirs.CALLS) == 4
+    assert "unexpected keyword argument 'scale'" in run(job(**other, settings={"scale": 1.0})).told["reason"]
+    assert "gave NaN or Inf" in run(job(**other, settings={"factor": float("nan")})).told["reason"]
+
+
 def test_divergence_and_mistakes_fail_with_a_traceback():
     answer = run(job(solver={"name": "gradient_descent", "step": 1e9, "n_steps": 200}, prior=None))
     assert answer.status == "failed" and answer.told["traceback"]

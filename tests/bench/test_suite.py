@@ -2,14 +2,14 @@
 
 import pytest
 
-from pnpkit.bench.dry_run import told
+from pnpkit.bench.dry_run import told as dry_run
 from pnpkit.bench.keys import code_version, weights_in
 from pnpkit.bench.plan import filled, plan
 from pnpkit.bench.store import Store
 from pnpkit.bench.suite import Suite, read_suite
 from pnpkit.errors import DataError, SpecError
 
-from .toys import SUITE, run, suite, written
+from .toys import GAUSSIAN, SUITE, run, suite, written
 
 
 @pytest.fixture
@@ -19,9 +19,21 @@ def store(tmp_path):
     with_store.close()
 
 
-@pytest.mark.parametrize("name", ["quick", "restoration", "mri", "ct", "posterior"])
+@pytest.mark.parametrize("name", ["quick", "restoration", "mri", "ct", "posterior", "blind", "speed"])
 def test_shipped_suites_are_valid(name):
     assert read_suite(name).name == name
+
+
+@pytest.mark.parametrize("name", ["blind", "speed"])
+def test_nothing_of_a_shipped_suite_is_skipped(name, store):
+    """On pictures that need no data folder."""
+    told = read_suite(name)
+    names = ["camera", "coins", "moon", "page", "chelsea", "coffee", "astronaut", "rocket"]
+    pictures = {"kind": "samples", "names": names, "size": 256}
+    data = {k: {**v.model_dump(), "source": pictures} for k, v in told.data.items()}
+    made = plan(Suite(**{**told.model_dump(), "data": data}), store)
+    lines = list(dry_run(made, store, 1))
+    assert not made.skipped and {c.method for c in made.cells} == set(told.methods) and len(lines) > len(told.methods)
 
 
 def test_a_mistake_is_told_with_its_line(tmp_path):
@@ -41,7 +53,17 @@ def test_a_mistake_is_told_with_its_line(tmp_path):
         ({"methods__TV__tune": {"search": {}}}, "search"),
         ({"methods__TV__tune": {"search": {"prior.weight": [1.0]}, "by": "optuna"}}, "Optuna needs a budget"),
         ({"methods__TV__tune": {"search": {"weight": [1.0]}}}, "prior.NAME or solver.NAME, given 'weight'"),
-        ({"methods__tikhonov__command": ("cp",)}, "either a command, or a prior and a solver"),
+        ({"methods__tikhonov__command": ("cp",)}, "either a command, or a call, or a prior and a solver"),
+        ({"methods__tikhonov__call": "a:b"}, "either a command, or a call, or a prior and a solver"),
+        ({"methods__tikhonov": {"call": "nocolon"}}, "call"),
+        ({"methods__tikhonov__settings": {"n_steps": 3}}, "there is no call"),
+        (
+            {"methods__TV": {"call": "a:b", "tune": {"search": {"solver.n_steps": [1]}}}},
+            "only a prior and a solver",
+        ),
+        ({"tasks__blur__unknown": {"kernle": 1}}, "no 'kernle' to leave unknown. Did you mean 'kernel'"),
+        ({"tasks__blur__unknown": {"name": "identity"}}, "no 'name' to leave unknown"),
+        ({"methods__TV__oracle": True}, "'TV' is an oracle, but none of its tasks leaves anything unknown"),
         ({"data__shapes__test": 0}, "test"),
     ],
 )
@@ -94,14 +116,48 @@ def test_what_cannot_run_is_skipped_with_the_capability_sentence(store):
     assert skipped.method == "unet" and "it works on images (3, None, None), these are (1, 24, 24)" in skipped.reason
 
 
+WIDE = {"make": "gaussian_kernel", "size": 5, "std": 2.0}
+
+
+def test_methods_are_not_told_what_is_unknown_but_an_oracle_is(store):
+    methods = {m: {**SUITE["methods"]["tikhonov"], "oracle": m == "oracle"} for m in ("guess", "oracle")}
+    methods["TV"] = SUITE["methods"]["TV"]
+    made = plan(suite(tasks__blur__unknown={"kernel": WIDE}, methods=methods), store)
+    for cell in made.cells:
+        assert cell.job.operator["kernel"] == (GAUSSIAN if cell.method == "oracle" else WIDE)
+    (search,) = made.searches.values()
+    assert all(j.operator["kernel"] == WIDE for j in search.jobs)
+    assert {c.job.y for c in made.cells} == {c.job.y for c in plan(suite(), store).cells}
+    run(made, store)
+    mean = {m: [r["metrics"]["psnr"] for r in store.rows() if r["method"] == m] for m in ("guess", "oracle")}
+    assert sum(mean["oracle"]) > sum(mean["guess"])
+
+
+def test_an_unknown_that_does_not_fit_is_refused(store):
+    with pytest.raises(SpecError, match=r"unknown kernel is \(1, 5, 5\), given \(1, 7, 7\) in its place"):
+        plan(suite(tasks__blur__unknown={"kernel": WIDE | {"size": 7}}), store)
+    with pytest.raises(SpecError, match="leaves shape unknown, which is no parameter of Blur; it has: kernel"):
+        plan(suite(tasks__blur__unknown={"shape": "$shape"}), store)
+
+
+def test_a_function_that_cannot_be_called_is_told(store):
+    for name, reason in (
+        ("nothing.here:f", "No module named 'nothing'"),
+        ("math:sine", "has no attribute 'sine'"),
+        ("math:sqrt", "written in Python"),
+    ):
+        with pytest.raises(SpecError, match=reason):
+            plan(suite(methods__tikhonov={"call": name}), store)
+
+
 def test_a_dry_run_tells_the_grid_the_reasons_and_the_time(store):
     told_suite = suite(methods__unet={"prior": "photos", "solver": {"name": "hqs"}})
     made = plan(told_suite, store)
-    lines = "\n".join(told(made, store, 1))
+    lines = "\n".join(dry_run(made, store, 1))
     assert "TV: 2 cells (0 finished), tuned over 3 settings" in lines and "unet: skipped" in lines
     assert "no time is known yet of: tikhonov, TV" in lines
     run(made, store)
-    assert "about 0 s with 1 workers" in "\n".join(told(made, store, 1))
+    assert "about 0 s with 1 workers" in "\n".join(dry_run(made, store, 1))
 
 
 def test_too_many_cells_and_none_are_refused(store):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pnpkit.errors import DataError, ShapeError, SpecError, WeightsError
+from pnpkit.metrics.aligned import psnr_aligned, ssim_aligned
 from pnpkit.metrics.image import nmse, psnr, ssim
 from pnpkit.metrics.perceptual import haarpsi, lpips
 
@@ -55,6 +56,18 @@ def test_ssim_equals_skimage(pair):
     assert torch.allclose(ssim(ref, ref, 1.0), torch.ones(2))
 
 
+def test_a_shift_is_forgiven_up_to_six_pixels(pair):
+    x, ref = pair
+    moved = torch.stack([x[0].roll((2, -3), (-2, -1)), x[1].roll((-6, 6), (-2, -1))])
+    inside = (..., slice(8, -8), slice(8, -8))
+    for metric, plain in ((psnr_aligned, psnr), (ssim_aligned, ssim)):
+        wanted = plain(x[inside], ref[inside], 1.0)
+        assert torch.allclose(metric(x, ref, 1.0), wanted) and torch.allclose(metric(moved, ref, 1.0), wanted)
+    assert psnr_aligned(x.roll(7, -1), ref, 1.0).max() < psnr_aligned(x, ref, 1.0).min() - 5
+    with pytest.raises(ShapeError, match="more than 16 pixels"):
+        psnr_aligned(x[..., :16, :], ref[..., :16, :], 1.0)
+
+
 def test_haarpsi_orders_images(pair):
     x, ref = pair
     worse = (ref + 3 * (x - ref)).clamp(0, 1)
@@ -83,7 +96,10 @@ def test_lpips_uses_a_local_backbone(pair, tmp_path):
         lpips(x, ref, weights=str(tmp_path / "other.pth"))
 
 
-@pytest.mark.parametrize("metric", [lambda x, r: psnr(x, r, 1.0), lambda x, r: ssim(x, r, 1.0), haarpsi])
+@pytest.mark.parametrize(
+    "metric",
+    [lambda x, r: psnr(x, r, 1.0), lambda x, r: ssim(x, r, 1.0), lambda x, r: psnr_aligned(x, r, 1.0), haarpsi],
+)
 def test_bad_images_are_refused(metric, pair):
     x, ref = pair
     with pytest.raises(ShapeError, match="one shape"):

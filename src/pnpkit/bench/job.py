@@ -1,6 +1,7 @@
 """One cell, run: measured data in, figures out. What workers do; knows nothing of stores or suites."""
 
 import contextlib
+import importlib
 import inspect
 import json
 import os
@@ -10,7 +11,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from pnpkit import registry
 from pnpkit.bench.arrays import read
 from pnpkit.composition import compose
-from pnpkit.errors import DataError, PnpkitError
+from pnpkit.errors import DataError, PnpkitError, SpecError
 from pnpkit.operators.base import Operator
 
 Config = dict[str, Any]
@@ -34,7 +35,8 @@ class Job:
     """What a worker needs, all of it plain data.
 
     operator, noise, prior, solver : configs. x, y : one image and its measurement, (C, H, W) and (*out_shape), or
-    files that hold them. metrics : names. data_range : of the metrics. trace : also the first metric after every step.
+    files that hold them. command, call, settings : of methods that are not ours, as in a suite. metrics : names.
+    data_range : of the metrics. trace : also the first metric after every step.
     """
 
     operator: Config
@@ -46,6 +48,8 @@ class Job:
     scale: Any = "auto"
     chains: int = 1
     command: tuple[str, ...] | None = None
+    call: str | None = None
+    settings: Mapping[str, Any] | None = None
     metrics: tuple[str, ...] = ("psnr",)
     data_range: float = 1.0
     seed: int = 0
@@ -69,6 +73,8 @@ def run(job: Job) -> Answer:
     """Run a job; mistakes, divergence and NaN become a failed answer with their traceback."""
     torch.set_num_threads(job.threads)
     try:
+        if job.call is not None:
+            return _called(job)
         return _external(job) if job.command is not None else _composed(job)
     except Exception as error:
         kind = "" if isinstance(error, PnpkitError) else f"{type(error).__name__}: "
@@ -79,20 +85,12 @@ def _composed(job: Job) -> Answer:
     x, y = array(job.x), array(job.y)
     reconstruct = compose(operator(text(job.operator)), job.prior, job.solver, dict(job.noise), job.scale)
     _warm(reconstruct, y, job)
-    seconds, peak, result = [], 0.0, None
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        for _ in range(job.repeats):
-            reset_peak()
-            before = rss()
-            result = reconstruct(y, seed=job.seed, chains=job.chains)
-            seconds.append(result.seconds)
-            peak = max(peak, peak_rss() - before)
-    assert result is not None
+        result, cost = measured(lambda: reconstruct(y, seed=job.seed, chains=job.chains), job.repeats)
     told: dict[str, Any] = {
         "metrics": judged(result.x, x, job),
-        "seconds": statistics.median(seconds),
-        "memory_mib": peak,
+        **cost,
         "calls": {k: v * (job.chains if k == "prior" else 1) for k, v in result.calls.items()},
         "steps": result.steps,
         "notes": [*result.notes, *dict.fromkeys(str(w.message) for w in heard)],
@@ -104,6 +102,18 @@ def _composed(job: Job) -> Answer:
         spread = np.asarray(result.std)
         told["coverage"] = coverages(result.samples, x)
     return Answer("done", told, np.asarray(result.x), spread)
+
+
+def measured(call: Callable[[], Any], repeats: int) -> tuple[Any, dict[str, float]]:
+    """What the last of several calls gave; median seconds and highest growth of memory of a call."""
+    seconds, peak, result = [], 0.0, None
+    for _ in range(repeats):
+        reset_peak()
+        before, began = rss(), time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - began)
+        peak = max(peak, peak_rss() - before)
+    return result, {"seconds": statistics.median(seconds), "memory_mib": peak}
 
 
 @lru_cache(maxsize=8)
@@ -181,6 +191,38 @@ def coverages(samples: Any, x: np.ndarray) -> list[list[float]]:
         draws, ref = draws.real, ref.real
     levels = [v for v in (0.2, 0.4, 0.5, 0.6, 0.8, 0.9) if round((1 - v) / 2 * (len(draws) + 1), 9) >= 1]
     return [[v, round(float(coverage(draws, ref, v).mean()), 4)] for v in levels]
+
+
+def function(name: str) -> Any:
+    """The Python function "module:function"."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"{name} cannot be called: {error}.") from error
+    if not (inspect.isfunction(found) or inspect.isclass(found)):
+        raise SpecError(f"{name} is a {type(found).__name__}; a call is of a function or a class written in Python.")
+    return found
+
+
+@lru_cache(maxsize=8)
+def _ready(call: str, config: str, noise: str, settings: str) -> Any:
+    """What the function of a ``call`` returns, made once in a process."""
+    return function(call)(json.loads(config), json.loads(noise), **json.loads(settings))
+
+
+def _called(job: Job) -> Answer:
+    """A Python function of somebody else's: the first call of what it returns is not measured."""
+    assert job.call is not None
+    x, y = array(job.x), array(job.y)
+    with warnings.catch_warnings(record=True) as heard, torch.no_grad():
+        warnings.simplefilter("always")
+        reconstruct = _ready(job.call, text(job.operator), text(job.noise), text(job.settings or {}))
+        reconstruct(y)
+        found, cost = measured(lambda: reconstruct(y), job.repeats)
+    notes = list(dict.fromkeys(str(w.message) for w in heard))
+    told = {"metrics": judged(found, x, job), **cost, "calls": {}, "steps": 1, "notes": notes}
+    return Answer("done", told, np.asarray(found))
 
 
 def _external(job: Job) -> Answer:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pnpkit
 from pnpkit import registry
-from pnpkit.bench.job import Job
+from pnpkit.bench.job import Job, function
 from pnpkit.priors.weights import file_digest, find
 
 
@@ -18,6 +19,8 @@ def key_of(job: Job, group: str | None) -> str:
     told = {k: v for k, v in vars(job).items() if k not in ("timeout", "trace")}
     told |= {"x": Path(job.x).stem, "y": Path(job.y).stem, "group": group, "code": code_version()}
     told["weights"] = sorted(weights_in([job.prior, job.solver]))
+    if job.call is not None:
+        told["called"] = file_digest(Path(inspect.getfile(function(job.call))))
     return digest(told)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from pnpkit import registry
-from pnpkit.bench.job import Job
+from pnpkit.bench.job import Job, function
 from pnpkit.bench.keys import digest, key_of
 from pnpkit.bench.store import Store
 from pnpkit.bench.suite import DataSet, Method, Suite, Task
 from pnpkit.composition import compose
 from pnpkit.errors import CapabilityError, SpecError
+from pnpkit.operators.base import Operator
 from pnpkit.training.data import Pool
 
 Config = dict[str, Any]
@@ -120,6 +121,8 @@ class Scene:
         shape = list(self.images[0].shape)
         self.config = filled(task.operator, shape)
         self.operator = registry.build("operators", dict(self.config))
+        self.given = filled({**task.operator, **task.unknown}, shape)
+        self.given_operator = self._given()
         self.noise = registry.build("likelihoods", dict(task.noise))
         if tuple(shape) != tuple(self.operator.in_shape) or self.operator.in_dtype.is_complex != data.complex:
             kind = "complex" if data.complex else "real"
@@ -128,12 +131,33 @@ class Scene:
                 f"{data_name} has {tuple(shape)}, {kind}."
             )
 
+    def _given(self) -> Operator:
+        """The operator as methods are told it."""
+        if not self.task.unknown:
+            return self.operator
+        for name in self.task.unknown:
+            if name not in self.operator.theta:
+                raise SpecError(
+                    f"Task {self.task_name} leaves {name} unknown, which is no parameter of "
+                    f"{type(self.operator).__name__}; it has: {', '.join(self.operator.theta) or 'none'}."
+                )
+        given = registry.build("operators", dict(self.given))
+        for name in self.task.unknown:
+            true, told = (tuple(getattr(o, name).shape) for o in (self.operator, given))
+            if true != told:
+                raise SpecError(f"Task {self.task_name}: the unknown {name} is {true}, given {told} in its place.")
+        return given
+
     def misfit(self, method: Method) -> str | None:
         """The sentence why a method cannot run here, or None."""
         if method.command is not None:
             return None
+        if method.call is not None:
+            function(method.call)
+            return None
         try:
-            compose(self.operator, method.prior, method.solver, self.noise, method.scale)
+            operator = self.operator if method.oracle else self.given_operator
+            compose(operator, method.prior, method.solver, self.noise, method.scale)
         except CapabilityError as error:
             return str(error)
         return None
@@ -150,8 +174,10 @@ class Scene:
     def job(self, suite: Suite, method: Method, image: int, seed: int) -> Job:
         x, y = self.measured(image, seed)
         return Job(
-            operator=self.config, noise=self.task.noise, x=str(self.store.file(x)), y=str(self.store.file(y)),
+            operator=self.config if method.oracle else self.given, noise=self.task.noise,
+            x=str(self.store.file(x)), y=str(self.store.file(y)),
             prior=method.prior, solver=method.solver, scale=method.scale, chains=method.chains, command=method.command,
+            call=method.call, settings=method.settings or None,
             metrics=suite.metrics, data_range=self.data.data_range, seed=seed, repeats=suite.repeats,
             threads=suite.threads, timeout=suite.timeout, trace=image == 0 and seed == self.task.seeds[0],
         )  # fmt: skip
@@ -221,11 +247,14 @@ def with_settings(job: Job, settings: Mapping[str, Any]) -> Job:
     parts: Config = {"prior": job.prior, "solver": job.solver}
     for name, value in settings.items():
         where, *path, last = name.split(".")
-        config = parts[where]
-        place: Config = {"name": config} if isinstance(config, str) else dict(config or {})
-        parts[where] = place
+        place = parts[where] = _mapping(parts[where])
         for step in path:
-            place[step] = dict(place[step])
+            place[step] = _mapping(place.get(step))
             place = place[step]
         place[last] = value
     return replace(job, **parts)
+
+
+def _mapping(config: Any) -> Config:
+    """A copy of a config; of a name too."""
+    return {"name": config} if isinstance(config, str) else dict(config or {})

@@ -269,5 +269,6 @@ def at_edge(name: str, value: Any, search: Search) -> bool:
 def spec_of(work: Work) -> dict[str, Any]:
     """What rebuilds the cell by hand."""
     (job,) = work.jobs
-    names = ("operator", "noise", "prior", "solver", "scale", "chains", "command", "seed", "threads")
-    return {n: getattr(job, n) for n in names if getattr(job, n) is not None}
+    names = ("operator", "noise", "prior", "solver", "scale", "chains", "command", "call", "settings")
+    told = {n: getattr(job, n) for n in (*names, "seed", "threads")}
+    return {n: v for n, v in told.items() if v is not None}

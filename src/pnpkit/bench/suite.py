@@ -50,13 +50,23 @@ class Task(Part):
 
     operator : a config; in it "$shape" stands for an image's (C, H, W), "$plane" for (1, H, W), "$size" for (H, W).
     noise : a likelihood's config. seeds : one measurement of every image each.
+    unknown : parameters of the operator that methods are not told, each with the value they are given in its place.
     data : names of the data sets it is for; all when None.
     """
 
     operator: Config
     noise: Config
+    unknown: Config = {}
     seeds: tuple[NonNegativeInt, ...] = (0,)
     data: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _unknown_is_in_the_operator(self) -> "Task":
+        parameters = [k for k in self.operator if k != "name"]
+        for name in self.unknown:
+            if name not in parameters:
+                raise ValueError(f"the operator is given no {name!r} to leave unknown.{suggest(name, parameters)}")
+        return self
 
 
 class Tuning(Part):
@@ -82,10 +92,13 @@ class Tuning(Part):
 
 
 class Method(Part):
-    """A prior and a solver, or a command that reads and writes .npy.
+    """A prior and a solver, or a command that reads and writes .npy, or a Python function.
 
     prior, solver, scale : as in ``compose``. chains : of samplers. tune : how settings are chosen.
+    oracle : it is told what its tasks leave unknown.
     command : a program and its arguments; in them {y}, {out}, {operator}, {noise} are files (.npy, .npy, .json, .json).
+    call : "module:function", called as function(operator, noise, **settings) with the two configs; what it returns is
+        called as reconstruct(y) and gives x, NumPy both, and is what is timed.
     tasks : names of the tasks it is for; all when None.
     """
 
@@ -94,13 +107,21 @@ class Method(Part):
     scale: Any = "auto"
     chains: PositiveInt = 1
     tune: Tuning | None = None
+    oracle: bool = False
     command: tuple[str, ...] | None = None
+    call: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    settings: Config = {}
     tasks: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> "Method":
-        if self.command is not None and (self.prior is not None or self.solver is not None):
-            raise ValueError("a method has either a command, or a prior and a solver")
+        ours = self.prior is not None or self.solver is not None
+        if (self.command is not None) + (self.call is not None) + ours > 1:
+            raise ValueError("a method has either a command, or a call, or a prior and a solver")
+        if self.settings and self.call is None:
+            raise ValueError("settings are arguments of the function that is called; there is no call")
+        if self.tune is not None and (self.command is not None or self.call is not None):
+            raise ValueError("only a prior and a solver can be tuned")
         return self
 
 
@@ -134,9 +155,11 @@ class Suite(Part):
             _known("metric", metric, registry.names("metrics"))
         if self.baseline is not None:
             _known("baseline", self.baseline, self.methods)
-        for method in self.methods.values():
+        for name, method in self.methods.items():
             for task in method.tasks or ():
                 _known("task", task, self.tasks)
+            if method.oracle and not any(self.tasks[t].unknown for t in method.tasks or self.tasks):
+                raise ValueError(f"method {name!r} is an oracle, but none of its tasks leaves anything unknown")
             if method.tune is not None:
                 _known("metric to tune by", method.tune.metric, self.metrics)
         for task in self.tasks.values():

@@ -5,7 +5,7 @@ from html import escape as esc
 
 def digits(metric: str) -> int:
     """Decimals that a metric is shown with."""
-    return 2 if metric == "psnr" else 4
+    return 2 if metric.startswith("psnr") else 4
 
 
 def fold(summary: str, body: str) -> str:

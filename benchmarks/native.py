@@ -120,7 +120,7 @@ def sampler_rows(weights: str, batch: int, n_steps: int, repeats: int, variants:
     solver = PosteriorSampler(n_steps=n_steps)
     priors = {v: DiffUnfolding(weights=weights, **VARIANTS[v]) for v in variants}  # type: ignore[arg-type]
     results = {v: solve(given, p, solver, seed=0).x for v, p in priors.items()}
-    times = compare({v: lambda p=p: solve(given, p, solver, seed=0) for v, p in priors.items()}, repeats, THREADS)
+    times = compare({v: lambda p=p: solve(given, p, solver, seed=0) for v, p in priors.items()}, repeats, THREADS, 1)
     return [
         {
             "what": what, "variant": v, "batch": batch, "seconds": times[v],

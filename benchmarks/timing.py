@@ -20,18 +20,20 @@ _LOAD_AT_START = os.getloadavg()[0]
 Cell = str | int | float | bool | None
 
 
-def compare(functions: Mapping[str, Callable[[], object]], repeats: int = 51, threads: int = 1) -> dict[str, float]:
+def compare(
+    functions: Mapping[str, Callable[[], object]], repeats: int = 51, threads: int = 1, unmeasured: int = 5
+) -> dict[str, float]:
     """Median seconds of one call of each function, by name.
 
     Every round times one call of each function, starting one further along than the round before, so that load and
     clock speed meet all of them alike. Each timed call follows an untimed one of the same function, so that nobody
-    profits from a neighbour that left the caches warm. Five rounds go unmeasured. CUDA work is waited for.
+    profits from a neighbour that left the caches warm. The first rounds go ``unmeasured``. CUDA work is waited for.
     """
     _keep_memory()
     names = list(functions)
     times: dict[str, list[float]] = {name: [] for name in names}
     with _threads(threads), torch.no_grad():
-        for k in range(-5, repeats):
+        for k in range(-unmeasured, repeats):
             shift = k % len(names)
             for name in names[shift:] + names[:shift]:
                 _seconds(functions[name])

@@ -162,7 +162,7 @@ def takes(backend: Backend, *tensors: torch.Tensor) -> bool:
 
 
 def _tracked(t: torch.Tensor) -> bool:
-    return (torch.is_grad_enabled() and t.requires_grad) or torch._C._functorch.is_functorch_wrapped_tensor(t)
+    return (torch.is_grad_enabled() and t.requires_grad) or torch._C._functorch.is_functorch_wrapped_tensor(t)  # type: ignore[attr-defined]
 
 
 def _require_built() -> None:

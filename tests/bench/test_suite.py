@@ -19,7 +19,7 @@ def store(tmp_path):
     with_store.close()
 
 
-@pytest.mark.parametrize("name", ["quick", "restoration", "mri", "ct", "posterior", "blind", "speed"])
+@pytest.mark.parametrize("name", ["quick", "restoration", "mri", "ct", "posterior", "samplers", "blind", "speed"])
 def test_shipped_suites_are_valid(name):
     assert read_suite(name).name == name
 

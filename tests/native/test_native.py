@@ -410,6 +410,21 @@ def test_program_explains_bad_configs(package, tmp_path, change, says):
     assert done.returncode in (2, 3) and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
+def test_command_line(pnpkit, package, tmp_path, monkeypatch):
+    folder, _ = package
+    assert pnpkit("native", "status")[:2] == (0, f"built: {native.folder()}\n")
+    assert "already built" in pnpkit("native", "build")[1]
+    code, out, _ = pnpkit("native", "export", str(folder.parent / "c.yaml"), str(tmp_path / "p"))
+    assert code == 0 and {p.name for p in (tmp_path / "p").iterdir()} == {p.name for p in folder.iterdir()} - {
+        "y.npy", "bad.json"
+    } and "package.json" in out  # fmt: skip
+    monkeypatch.setenv("PNPKIT_NATIVE", str(tmp_path))
+    native.load.cache_clear()
+    code, out, _ = pnpkit("native", "status")
+    assert code == 0 and "Run `pnpkit native build`" in out
+    native.load.cache_clear()
+
+
 def test_export_refuses_what_the_program_cannot_run(tmp_path):
     from pnpkit.native_package import export
 

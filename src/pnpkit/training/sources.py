@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from pnpkit.errors import DataError, suggest
 from pnpkit.io import read_cfl, read_dicom, read_image, read_nifti, read_npy, read_npz
+from pnpkit.operators.makers.fields import exponential_covariance
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -198,7 +199,28 @@ class Samples(Source):
         return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
-AnySource = Annotated[Images | Samples | Array | Volumes | Dicom | KSpace | Kernels, Field(discriminator="kind")]
+class GaussianField(Source):
+    """Draws of a Gaussian image of mean ``mean`` and ``makers.exponential_covariance``: their prior is known exactly."""
+
+    kind: Literal["gaussian_field"] = "gaussian_field"
+    count: PositiveInt
+    size: PositiveInt = 24
+    mean: float = 0.5
+    std: float = Field(default=0.2, gt=0)
+    length: float = Field(default=3.0, gt=0)
+    seed: int = Field(default=0, ge=0)
+
+    def files(self):
+        yield "draws", self._draws
+
+    def _draws(self) -> list[np.ndarray]:
+        covariance = exponential_covariance(size=self.size, std=self.std, length=self.length)[0].double()
+        noise = torch.randn(self.count, len(covariance), generator=torch.Generator().manual_seed(self.seed)).double()
+        draws = self.mean + noise @ torch.linalg.cholesky(covariance).mT
+        return list(draws.float().reshape(self.count, 1, self.size, self.size).numpy())
+
+
+AnySource = Annotated[Images | Samples | GaussianField | Array | Volumes | Dicom | KSpace | Kernels, Field(discriminator="kind")]
 
 
 def located(path: str) -> Path:

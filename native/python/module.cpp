@@ -16,7 +16,9 @@ struct Network {
   Prior prior;
 
   Network(const std::string& file, bool half, bool own)
-      : path(file), bf16(half), fused(own),
+      : path(file),
+        bf16(half),
+        fused(own),
         prior(make_prior(read_weights(file), half ? Arithmetic::bfloat16 : Arithmetic::float32, at::kCPU, own)) {}
 
   template <class Kind>
@@ -25,17 +27,24 @@ struct Network {
     return std::get<Kind>(prior);
   }
   const UNet& unet(size_t k) const {
-    return std::visit([&](const auto& p) -> const UNet& {
-      if constexpr (std::is_same_v<std::decay_t<decltype(p)>, Unfolding>) return p.network(k);
-      else return p.network();
-    }, prior);
+    return std::visit(
+        [&](const auto& p) -> const UNet& {
+          if constexpr (std::is_same_v<std::decay_t<decltype(p)>, Unfolding>)
+            return p.network(k);
+          else
+            return p.network();
+        },
+        prior);
   }
 };
 
 // A problem from the saved form of its operator: JSON, and the tensors that it names by their sha256.
-std::shared_ptr<Problem> make_problem(const std::string& spec, const std::map<std::string, Tensor>& tensors, const Tensor& y, const Tensor& sigma, double cg_tol, int64_t cg_max_iter) {
+std::shared_ptr<Problem> make_problem(const std::string& spec, const std::map<std::string, Tensor>& tensors,
+                                      const Tensor& y, const Tensor& sigma, double cg_tol, int64_t cg_max_iter) {
   const Tensors find = [&](const Json& reference, const std::string& where) {
-    const auto found = reference.is_object() && reference.contains("sha256") ? tensors.find(reference["sha256"].get<std::string>()) : tensors.end();
+    const auto found = reference.is_object() && reference.contains("sha256")
+                           ? tensors.find(reference["sha256"].get<std::string>())
+                           : tensors.end();
     if (found == tensors.end()) throw InputError(where + ": its tensor was not given.");
     return found->second;
   };
@@ -60,21 +69,45 @@ PYBIND11_MODULE(_pnpkit_native, m) {
   m.def("has_twin", &has_twin);
   m.def("read_npy", [](const std::string& path) { return read_npy(path); });
   py::class_<Network>(m, "Network")
-      .def(py::init<const std::string&, bool, bool>(), py::arg("path"), py::arg("bf16") = false, py::arg("fused") = true, Free())
-      .def("denoise", [](const Network& n, const Tensor& x, const Tensor& sigma) { return n.as<Denoiser>()(x, sigma); }, Free())
-      .def("posterior_denoise", [](const Network& n, const Tensor& x, const Tensor& sigma, const std::shared_ptr<Problem>& p) { return n.as<Unfolding>()(x, sigma, *p); }, Free())
-      .def("body", [](const Network& n, size_t k, const Tensor& image, const Tensor& embedding) { return n.unet(k)(image, embedding); }, Free())
+      .def(py::init<const std::string&, bool, bool>(), py::arg("path"), py::arg("bf16") = false,
+           py::arg("fused") = true, Free())
+      .def(
+          "denoise", [](const Network& n, const Tensor& x, const Tensor& sigma) { return n.as<Denoiser>()(x, sigma); },
+          Free())
+      .def(
+          "posterior_denoise",
+          [](const Network& n, const Tensor& x, const Tensor& sigma, const std::shared_ptr<Problem>& p) {
+            return n.as<Unfolding>()(x, sigma, *p);
+          },
+          Free())
+      .def(
+          "body",
+          [](const Network& n, size_t k, const Tensor& image, const Tensor& embedding) {
+            return n.unet(k)(image, embedding);
+          },
+          Free())
       .def_property_readonly("engine", [](const Network& n) { return n.unet(0).engine(); })
       .def_readonly("path", &Network::path)
       .def_readonly("bf16", &Network::bf16);
   py::class_<Problem, std::shared_ptr<Problem>>(m, "Problem")
-      .def(py::init(&make_problem), py::arg("operator"), py::arg("tensors"), py::arg("y"), py::arg("sigma"), py::arg("cg_tol") = 1e-5, py::arg("cg_max_iter") = 100)
-      .def("forward", [](const Problem& p, const Tensor& x) { return p.op->forward(x); }, Free())
-      .def("adjoint", [](const Problem& p, const Tensor& y) { return p.op->adjoint(y); }, Free())
-      .def("normal", [](const Problem& p, const Tensor& x) { return p.op->normal(x); }, Free())
-      .def("prox_l2", [](const Problem& p, const Tensor& z, const Tensor& tau) { return p.op->prox(z, p.y, tau); }, Free())
+      .def(py::init(&make_problem), py::arg("operator"), py::arg("tensors"), py::arg("y"), py::arg("sigma"),
+           py::arg("cg_tol") = 1e-5, py::arg("cg_max_iter") = 100)
+      .def(
+          "forward", [](const Problem& p, const Tensor& x) { return p.op->forward(x); }, Free())
+      .def(
+          "adjoint", [](const Problem& p, const Tensor& y) { return p.op->adjoint(y); }, Free())
+      .def(
+          "normal", [](const Problem& p, const Tensor& x) { return p.op->normal(x); }, Free())
+      .def(
+          "prox_l2", [](const Problem& p, const Tensor& z, const Tensor& tau) { return p.op->prox(z, p.y, tau); },
+          Free())
       .def("initial", &Problem::initial, Free())
       .def_readonly("lipschitz", &Problem::lipschitz)
       .def_readonly("noise_level", &Problem::noise_level);
-  m.def("solve", [](const Problem& p, const Network& n, const std::string& solver, uint64_t seed) { return solve(p, n.prior, make_solver(parse_json(solver, "the solver")), seed); }, Free());
+  m.def(
+      "solve",
+      [](const Problem& p, const Network& n, const std::string& solver, uint64_t seed) {
+        return solve(p, n.prior, make_solver(parse_json(solver, "the solver")), seed);
+      },
+      Free());
 }

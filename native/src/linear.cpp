@@ -39,7 +39,9 @@ std::string shape_text(at::IntArrayRef shape) {
 
 namespace {
 
-Tensor ratio(const Tensor& a, const Tensor& b) { return at::where(b == 0, at::zeros_like(a), a / at::where(b == 0, at::ones_like(b), b)); }
+Tensor ratio(const Tensor& a, const Tensor& b) {
+  return at::where(b == 0, at::zeros_like(a), a / at::where(b == 0, at::ones_like(b), b));
+}
 
 }  // namespace
 

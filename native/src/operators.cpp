@@ -16,8 +16,11 @@ Shape image_shape(const Settings& s, const Tensor& otherwise) {
   Shape shape = s.has("shape") ? s.integers("shape") : Shape(otherwise.sizes().end() - 3, otherwise.sizes().end());
   if (shape.size() != 3) throw InputError(told(s.where(), ": shape is (C, H, W), given ", shape_text(shape), "."));
   for (int64_t n : shape)
-    if (n < 1 || n > LARGEST_SIDE) throw InputError(told(s.where(), ": sides are 1 to ", LARGEST_SIDE, ", given ", shape_text(shape), "."));
-  if (shape[0] * shape[1] * shape[2] > LARGEST_IMAGE) throw InputError(told(s.where(), ": an image has at most ", LARGEST_IMAGE, " numbers, given ", shape_text(shape), "."));
+    if (n < 1 || n > LARGEST_SIDE)
+      throw InputError(told(s.where(), ": sides are 1 to ", LARGEST_SIDE, ", given ", shape_text(shape), "."));
+  if (shape[0] * shape[1] * shape[2] > LARGEST_IMAGE)
+    throw InputError(
+        told(s.where(), ": an image has at most ", LARGEST_IMAGE, " numbers, given ", shape_text(shape), "."));
   return shape;
 }
 
@@ -25,17 +28,22 @@ Shape image_shape(const Settings& s, const Tensor& otherwise) {
 Tensor parameter(const Settings& s, const char* key, bool complex = false) {
   Tensor t = s.tensor(key);
   const auto what = told(s.where(), ".", key);
-  if (t.dim() != 3 && t.dim() != 4) throw InputError(told(what, " has 3 axes, or 4 with one value per sample; given ", shape_text(t.sizes()), "."));
-  if (t.is_complex() != complex) throw InputError(told(what, complex ? " is complex, given real numbers." : " is real, given complex numbers."));
+  if (t.dim() != 3 && t.dim() != 4)
+    throw InputError(told(what, " has 3 axes, or 4 with one value per sample; given ", shape_text(t.sizes()), "."));
+  if (t.is_complex() != complex)
+    throw InputError(told(what, complex ? " is complex, given real numbers." : " is real, given complex numbers."));
   check_finite(t, what);
-  if (t.numel() == 0 || !t.any().item<bool>()) throw InputError(told(what, " is zero everywhere, so nothing is measured."));
+  if (t.numel() == 0 || !t.any().item<bool>())
+    throw InputError(told(what, " is zero everywhere, so nothing is measured."));
   return t.contiguous();
 }
 
 Tensor power(const Tensor& d) { return at::real(d).square() + at::imag(d).square(); }
 Tensor conjugate(const Tensor& t) { return t.conj().resolve_conj(); }
 // The largest entry: () without a batch of its own, else (B,).
-Tensor top(const Tensor& values, int64_t rank) { return values.dim() == rank ? values.max() : std::get<0>(values.flatten(1).max(1)); }
+Tensor top(const Tensor& values, int64_t rank) {
+  return values.dim() == rank ? values.max() : std::get<0>(values.flatten(1).max(1));
+}
 
 class Inpainting : public Operator {
  public:
@@ -44,8 +52,10 @@ class Inpainting : public Operator {
     mask_ = parameter(s, "mask");
     in_shape = out_shape = image_shape(s, mask_);
     complex = s.flag("complex", false);
-    if (mask_.size(-1) != in_shape[2] || mask_.size(-2) != in_shape[1] || (mask_.size(-3) != 1 && mask_.size(-3) != in_shape[0]))
-      throw InputError(told(s.where(), ": a mask ", shape_text(mask_.sizes()), " for images ", shape_text(in_shape), "."));
+    if (mask_.size(-1) != in_shape[2] || mask_.size(-2) != in_shape[1] ||
+        (mask_.size(-3) != 1 && mask_.size(-3) != in_shape[0]))
+      throw InputError(
+          told(s.where(), ": a mask ", shape_text(mask_.sizes()), " for images ", shape_text(in_shape), "."));
   }
   Tensor forward(const Tensor& x) const override { return mask_ * x; }
   Tensor adjoint(const Tensor& y) const override { return mask_ * y; }
@@ -65,7 +75,8 @@ class Inpainting : public Operator {
     Tensor x = at::where(seen, y / at::where(seen, mask, at::ones_like(mask)), zero);
     const Tensor value = x;
     Tensor unknown = seen.logical_not();
-    for (int64_t side = 1; side <= 2 * std::max(in_shape[1], in_shape[2]) && unknown.any().item<bool>(); side = 2 * side + 1) {
+    for (int64_t side = 1; side <= 2 * std::max(in_shape[1], in_shape[2]) && unknown.any().item<bool>();
+         side = 2 * side + 1) {
       const Tensor known = mean(weight, side), total = mean(value, side), enough = known > 1e-6;
       x = at::where(at::logical_and(unknown, enough), total / at::where(enough, known, at::ones_like(known)), x);
       unknown = at::logical_and(unknown, enough.logical_not());
@@ -86,14 +97,19 @@ class Inpainting : public Operator {
 };
 
 void check_kernel(const Settings& s, const Tensor& kernel, const Shape& shape) {
-  if (kernel.size(-3) != 1 && kernel.size(-3) != shape[0]) throw InputError(told(s.where(), ": a kernel is (1, h, w) or (C, h, w), given ", shape_text(kernel.sizes()), " for images ", shape_text(shape), "."));
-  if (kernel.size(-2) > shape[1] || kernel.size(-1) > shape[2]) throw InputError(told(s.where(), ": the kernel ", shape_text(kernel.sizes()), " is larger than the image ", shape_text(shape), "; crop it."));
+  if (kernel.size(-3) != 1 && kernel.size(-3) != shape[0])
+    throw InputError(told(s.where(), ": a kernel is (1, h, w) or (C, h, w), given ", shape_text(kernel.sizes()),
+                          " for images ", shape_text(shape), "."));
+  if (kernel.size(-2) > shape[1] || kernel.size(-1) > shape[2])
+    throw InputError(told(s.where(), ": the kernel ", shape_text(kernel.sizes()), " is larger than the image ",
+                          shape_text(shape), "; crop it."));
 }
 
 // Transfer function of a kernel whose centre is at (h//2, w//2).
 Tensor otf(const Tensor& kernel, const Shape& shape, bool half) {
   const int64_t h = kernel.size(-2), w = kernel.size(-1);
-  const Tensor wide = at::roll(at::constant_pad_nd(kernel, {0, shape[2] - w, 0, shape[1] - h}), {-(h / 2), -(w / 2)}, {-2, -1});
+  const Tensor wide =
+      at::roll(at::constant_pad_nd(kernel, {0, shape[2] - w, 0, shape[1] - h}), {-(h / 2), -(w / 2)}, {-2, -1});
   return half ? at::fft_rfft2(wide) : at::fft_fft2(wide);
 }
 
@@ -148,7 +164,8 @@ class SuperResolution : public Spectral {
     in_shape = image_shape(s, kernel);
     factor_ = s.integer("factor");
     if (factor_ < 1 || in_shape[1] % factor_ || in_shape[2] % factor_)
-      throw InputError(told(s.where(), ": factor must be ≥ 1 and divide H and W, given ", factor_, " for ", shape_text(in_shape), "."));
+      throw InputError(told(s.where(), ": factor must be ≥ 1 and divide H and W, given ", factor_, " for ",
+                            shape_text(in_shape), "."));
     out_shape = {in_shape[0], in_shape[1] / factor_, in_shape[2] / factor_};
     complex = s.flag("complex", false);
     check_kernel(s, kernel, in_shape);
@@ -220,16 +237,20 @@ class MRI : public Operator {
     s.only({"mask", "maps"});
     mask_ = parameter(s, "mask");
     const auto what = s.where();
-    if (mask_.size(-3) != 1) throw InputError(told(what, ": a mask is (1, H, W), or one per sample; given ", shape_text(mask_.sizes()), "."));
+    if (mask_.size(-3) != 1)
+      throw InputError(told(what, ": a mask is (1, H, W), or one per sample; given ", shape_text(mask_.sizes()), "."));
     if ((mask_ < 0).any().item<bool>()) throw InputError(told(what, ": a mask has values ≥ 0, given negative ones."));
-    if (!mask_.flatten(-3).any(-1).all().item<bool>()) throw InputError(told(what, ": the mask of some sample is zero everywhere."));
+    if (!mask_.flatten(-3).any(-1).all().item<bool>())
+      throw InputError(told(what, ": the mask of some sample is zero everywhere."));
     in_shape = image_shape(s, mask_);
     out_shape = in_shape;
     complex = true;
     if (s.has("maps")) {
       maps_ = parameter(s, "maps", true);
-      if (maps_.size(-1) != in_shape[2] || maps_.size(-2) != in_shape[1] || (maps_.dim() == 4 && mask_.dim() == 4 && maps_.size(0) != mask_.size(0)))
-        throw InputError(told(what, ": maps ", shape_text(maps_.sizes()), " for a mask ", shape_text(mask_.sizes()), "."));
+      if (maps_.size(-1) != in_shape[2] || maps_.size(-2) != in_shape[1] ||
+          (maps_.dim() == 4 && mask_.dim() == 4 && maps_.size(0) != mask_.size(0)))
+        throw InputError(
+            told(what, ": maps ", shape_text(maps_.sizes()), " for a mask ", shape_text(mask_.sizes()), "."));
       out_shape[0] = maps_.size(-3);
     }
     derive();
@@ -345,7 +366,8 @@ std::unique_ptr<Operator> make_operator(const Json& spec, const Tensors& tensors
   if (name == "blur") return std::make_unique<Blur>(own);
   if (name == "super_resolution") return std::make_unique<SuperResolution>(own);
   if (name == "mri") return std::make_unique<MRI>(own);
-  throw CapabilityError(told("operator '", name.substr(0, 40), "' has no twin in C++. There are: blur, inpainting, mri, super_resolution. From Python, "
+  throw CapabilityError(told("operator '", name.substr(0, 40),
+                             "' has no twin in C++. There are: blur, inpainting, mri, super_resolution. From Python, "
                              "the network still runs natively, with Python's data steps."));
 }
 

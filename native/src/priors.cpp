@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t HIDDEN = 32;
 
 Settings described(const Weights& weights, const char* format) {
-  if (weights.format != format) throw InputError(told("The weights are of form '", weights.format.substr(0, 40), "', expected '", format, "'."));
+  if (weights.format != format)
+    throw InputError(told("The weights are of form '", weights.format.substr(0, 40), "', expected '", format, "'."));
   return Settings(weights.network, "the network's description", nullptr);
 }
 
@@ -32,14 +33,17 @@ Domain domain_of(const Weights& weights, int64_t channels, bool complex) {
 }
 
 void check_sigma(const Domain& d, const Tensor& x, const Tensor& sigma) {
-  if (sigma.dim() != 1 || sigma.size(0) != x.size(0)) throw InputError(told("sigma is ", shape_text(sigma.sizes()), ", expected one per image."));
+  if (sigma.dim() != 1 || sigma.size(0) != x.size(0))
+    throw InputError(told("sigma is ", shape_text(sigma.sizes()), ", expected one per image."));
   if (!at::logical_and(sigma >= d.low * (1 - 1e-6), sigma <= d.high * (1 + 1e-6)).all().item<bool>())
-    throw CapabilityError(told("sigma ", sigma.min().item<float>(), " to ", sigma.max().item<float>(), " is outside the range [", d.low, ", ", d.high, "] of the weights."));
+    throw CapabilityError(told("sigma ", sigma.min().item<float>(), " to ", sigma.max().item<float>(),
+                               " is outside the range [", d.low, ", ", d.high, "] of the weights."));
 }
 
 Tensor tensor_of(const Weights& weights, const std::string& name, at::IntArrayRef shape) {
   const auto found = weights.tensors.find(name);
-  if (found == weights.tensors.end() || found->second.sizes() != shape) throw InputError(told("The weights have no tensor '", name, "' of (", shape, ")."));
+  if (found == weights.tensors.end() || found->second.sizes() != shape)
+    throw InputError(told("The weights have no tensor '", name, "' of (", shape, ")."));
   return found->second;
 }
 
@@ -53,8 +57,9 @@ std::pair<Tensor, Tensor> ends(const Tensor& sigma, const Tensor& noise, double 
 
 void Domain::check(const Shape& in_shape, bool complex_images) const {
   if (complex_images != complex || in_shape.size() != 3 || in_shape[0] != channels)
-    throw CapabilityError(told("The prior works on ", complex ? "complex" : "real", " images (", channels, ", H, W), the operator on ",
-                               complex_images ? "complex" : "real", " images ", shape_text(in_shape), "."));
+    throw CapabilityError(told("The prior works on ", complex ? "complex" : "real", " images (", channels,
+                               ", H, W), the operator on ", complex_images ? "complex" : "real", " images ",
+                               shape_text(in_shape), "."));
 }
 
 Denoiser::Denoiser(const Weights& weights, Arithmetic arithmetic, bool fused)
@@ -79,12 +84,15 @@ Tensor Denoiser::operator()(const Tensor& x, const Tensor& sigma) const {
 Unfolding::Unfolding(const Weights& weights, Arithmetic arithmetic, bool fused) {
   const at::NoGradGuard guard;
   const auto s = described(weights, "pnpkit-unfolding-1");
-  s.only({"unet", "mean", "std", "stages", "shared", "dual", "anchor", "data_step", "complex", "sees_change", "sigma_range"});
+  s.only({"unet", "mean", "std", "stages", "shared", "dual", "anchor", "data_step", "complex", "sees_change",
+          "sigma_range"});
   mean_ = s.number("mean", 0), std_ = positive(s, "std"), stages_ = s.integer("stages");
   if (stages_ < 1 || stages_ > 1000) throw InputError(told("stages must be 1 to 1000, given ", stages_, "."));
-  dual_ = s.flag("dual", true), anchor_ = s.flag("anchor", true), complex_ = s.flag("complex", false), sees_change_ = s.flag("sees_change", false);
+  dual_ = s.flag("dual", true), anchor_ = s.flag("anchor", true), complex_ = s.flag("complex", false),
+  sees_change_ = s.flag("sees_change", false);
   const std::string step = s.has("data_step") ? s.text("data_step") : "prox";
-  if (step != "prox" && step != "gradient") throw InputError(told("data_step '", step.substr(0, 20), "': expected prox or gradient."));
+  if (step != "prox" && step != "gradient")
+    throw InputError(told("data_step '", step.substr(0, 20), "': expected prox or gradient."));
   gradient_ = step == "gradient";
   const Json unet = weights.network.value("unet", Json());
   for (int64_t k = 0; k < (s.flag("shared", true) ? 1 : stages_); ++k)
@@ -92,14 +100,17 @@ Unfolding::Unfolding(const Weights& weights, Arithmetic arithmetic, bool fused) 
   const int64_t e = blocks_[0].network.embedding(at::zeros({1})).size(1), c = blocks_[0].network.channels();
   stage_ = tensor_of(weights, "stage.weight", {stages_, e});
   time_weight_ = tensor_of(weights, "time.weight", {e, 2}), time_bias_ = tensor_of(weights, "time.bias", {e});
-  steer_weight_[0] = tensor_of(weights, "steer.0.weight", {HIDDEN, 2}), steer_bias_[0] = tensor_of(weights, "steer.0.bias", {HIDDEN});
-  steer_weight_[1] = tensor_of(weights, "steer.2.weight", {4 * stages_, HIDDEN}), steer_bias_[1] = tensor_of(weights, "steer.2.bias", {4 * stages_});
+  steer_weight_[0] = tensor_of(weights, "steer.0.weight", {HIDDEN, 2}),
+  steer_bias_[0] = tensor_of(weights, "steer.0.bias", {HIDDEN});
+  steer_weight_[1] = tensor_of(weights, "steer.2.weight", {4 * stages_, HIDDEN}),
+  steer_bias_[1] = tensor_of(weights, "steer.2.bias", {4 * stages_});
   domain = domain_of(weights, c, complex_);
 }
 
 void Unfolding::to(at::Device device) {
   for (auto& b : blocks_) b.network.to(device);
-  for (auto* t : {&stage_, &time_weight_, &time_bias_, steer_weight_, steer_weight_ + 1, steer_bias_, steer_bias_ + 1}) *t = t->to(device);
+  for (auto* t : {&stage_, &time_weight_, &time_bias_, steer_weight_, steer_weight_ + 1, steer_bias_, steer_bias_ + 1})
+    *t = t->to(device);
 }
 
 std::vector<Unfolding::Steer> Unfolding::controls(const Tensor& seen, const Tensor& sigma, const Tensor& noise) const {
@@ -110,7 +121,8 @@ std::vector<Unfolding::Steer> Unfolding::controls(const Tensor& seen, const Tens
   for (int64_t k = 0; k < stages_; ++k) {
     const auto one = [&](int64_t which) { return all.select(1, which).select(1, k); };
     const double way = (static_cast<double>(k) + 0.5) / static_cast<double>(stages_);
-    steers.push_back({first * (last / first).pow(way) * one(0).exp(), one(1).exp(), dual_ ? 2 * one(2).sigmoid() : at::zeros_like(sigma), 2 * one(3).sigmoid()});
+    steers.push_back({first * (last / first).pow(way) * one(0).exp(), one(1).exp(),
+                      dual_ ? 2 * one(2).sigmoid() : at::zeros_like(sigma), 2 * one(3).sigmoid()});
   }
   return steers;
 }
@@ -120,7 +132,9 @@ Tensor Unfolding::operator()(const Tensor& x, const Tensor& sigma, const Problem
   const at::NoGradGuard guard;
   domain.check(problem.op->in_shape, problem.op->complex);
   check_sigma(domain, x, sigma);
-  if (x.sizes() != problem.image_shape()) throw InputError(told("x is ", shape_text(x.sizes()), ", the problem's images are ", shape_text(problem.image_shape()), "."));
+  if (x.sizes() != problem.image_shape())
+    throw InputError(
+        told("x is ", shape_text(x.sizes()), ", the problem's images are ", shape_text(problem.image_shape()), "."));
   const auto [first, last] = ends(sigma, problem.noise_level, std_);
   const Tensor seen = (at::stack({first.log(), last.log()}, 1) - std::log(std_)) / 2;
   const Tensor time = at::linear(seen, time_weight_, time_bias_);
@@ -141,7 +155,8 @@ Tensor Unfolding::operator()(const Tensor& x, const Tensor& sigma, const Problem
     }
     const int64_t n = block.network.multiple();
     Tensor condition;
-    if (sees_change_) condition = (steer.level.square() + std_ * std_).rsqrt().reshape({-1, 1, 1, 1}) * as_real(v - near, n);
+    if (sees_change_)
+      condition = (steer.level.square() + std_ * std_).rsqrt().reshape({-1, 1, 1, 1}) * as_real(v - near, n);
     const Tensor e = block.network.embedding(block.coordinate(steer.level)) + stage_[k] + time;
     const Tensor sum = v + u;
     x0 = as_before(block(as_real(sum, n), steer.level, e, condition), x);

@@ -9,13 +9,17 @@ namespace pnpkit {
 Problem::Problem(std::shared_ptr<Operator> op_, Tensor y_, Tensor sigma) : op(std::move(op_)), y(std::move(y_)) {
   const auto kind = op->complex ? at::kComplexFloat : at::kFloat;
   bool fits = y.dim() == static_cast<int64_t>(op->out_shape.size()) + 1 && y.size(0) > 0;
-  for (size_t i = 0; fits && i < op->out_shape.size(); ++i) fits = y.size(static_cast<int64_t>(i) + 1) == op->out_shape[i];
-  if (!fits) throw InputError(told("The measurement is ", shape_text(y.sizes()), ", the operator gives (B, ", shape_text(op->out_shape).substr(1), "."));
+  for (size_t i = 0; fits && i < op->out_shape.size(); ++i)
+    fits = y.size(static_cast<int64_t>(i) + 1) == op->out_shape[i];
+  if (!fits)
+    throw InputError(told("The measurement is ", shape_text(y.sizes()), ", the operator gives (B, ",
+                          shape_text(op->out_shape).substr(1), "."));
   if (y.scalar_type() != kind) throw InputError(told("The measurement is ", y.scalar_type(), ", expected ", kind, "."));
   check_finite(y, "The measurement");
   if (sigma.dim() == 1 && sigma.size(0) == 1) sigma = sigma[0];
   if (sigma.dim() > 1 || (sigma.dim() == 1 && sigma.size(0) != y.size(0)))
-    throw CapabilityError(told("The native backend takes a sigma for all or one per sample (", y.size(0), "); given ", shape_text(sigma.sizes()), "."));
+    throw CapabilityError(told("The native backend takes a sigma for all or one per sample (", y.size(0), "); given ",
+                               shape_text(sigma.sizes()), "."));
   weight = sigma.to(y.device()).pow(-2);
   const Tensor norm = op->norm(y.size(0));
   lipschitz = (norm.square() * weight).expand({y.size(0)}).contiguous();
@@ -37,7 +41,9 @@ Shape Problem::image_shape() const {
 
 Tensor make_sigma(const Json& noise, const Tensors& tensors) {
   const Settings s(noise, "noise", tensors);
-  if (s.text("name") != "gaussian") throw CapabilityError(told("noise '", s.text("name").substr(0, 40), "': the native backend has Gaussian noise only."));
+  if (s.text("name") != "gaussian")
+    throw CapabilityError(
+        told("noise '", s.text("name").substr(0, 40), "': the native backend has Gaussian noise only."));
   s.only({"sigma"});
   const Tensor sigma = s.values("sigma");
   if (sigma.is_complex() || sigma.numel() == 0 || !at::logical_and(at::isfinite(sigma), sigma > 0).all().item<bool>())

@@ -9,15 +9,19 @@
 namespace pnpkit {
 namespace {
 
-bool is_float(const Json& value) { return value.is_number() && std::abs(value.get<double>()) <= std::numeric_limits<float>::max(); }
+bool is_float(const Json& value) {
+  return value.is_number() && std::abs(value.get<double>()) <= std::numeric_limits<float>::max();
+}
 
 }  // namespace
 
 Tensors tensors_of_files(Path folder) {
   return [folder = std::move(folder)](const Json& reference, const std::string& where) {
     if (reference.contains("make"))
-      throw CapabilityError(told(where, ": {\"make\": …} needs Python; save the array as .npy and give {\"file\": …}."));
-    if (!reference.is_object() || reference.size() != 1 || !reference.contains("file") || !reference["file"].is_string())
+      throw CapabilityError(
+          told(where, ": {\"make\": …} needs Python; save the array as .npy and give {\"file\": …}."));
+    if (!reference.is_object() || reference.size() != 1 || !reference.contains("file") ||
+        !reference["file"].is_string())
       throw InputError(told(where, ": a tensor is {\"file\": \"….npy\"}, given ", reference.dump().substr(0, 80), "."));
     return read_npy(folder / reference["file"].get<std::string>());
   };
@@ -25,7 +29,8 @@ Tensors tensors_of_files(Path folder) {
 
 Settings::Settings(const Json& json, std::string where, Tensors tensors)
     : json_(json), where_(std::move(where)), tensors_(std::move(tensors)) {
-  if (!json_.is_object()) throw InputError(told(where_, ": expected a mapping, given ", json_.dump().substr(0, 80), "."));
+  if (!json_.is_object())
+    throw InputError(told(where_, ": expected a mapping, given ", json_.dump().substr(0, 80), "."));
 }
 
 bool Settings::has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
@@ -65,11 +70,14 @@ std::optional<double> Settings::optional_number(const std::string& key) const {
 
 int64_t Settings::integer(const std::string& key) const {
   if (!at(key).is_number_integer()) wrong(key, "an integer");
-  if (at(key).is_number_unsigned() && at(key).get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) wrong(key, "a 64-bit integer");
+  if (at(key).is_number_unsigned() && at(key).get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))
+    wrong(key, "a 64-bit integer");
   return at(key).get<int64_t>();
 }
 
-int64_t Settings::integer(const std::string& key, int64_t otherwise) const { return has(key) ? integer(key) : otherwise; }
+int64_t Settings::integer(const std::string& key, int64_t otherwise) const {
+  return has(key) ? integer(key) : otherwise;
+}
 
 bool Settings::flag(const std::string& key, bool otherwise) const {
   if (!has(key)) return otherwise;

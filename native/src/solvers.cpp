@@ -1,9 +1,9 @@
 #include "pnpkit/solvers.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <limits>
@@ -40,7 +40,8 @@ Tensor injected(const Tensor& z, const Tensor& sigma, double share, at::Generato
 }
 
 void check_options(bool fine, const char* solver) {
-  if (!fine) throw InputError(told(solver, ": n_steps ≥ 1 and at most 100000, sigmas and lam > 0, eta in [0, 1], inject ≥ 0."));
+  if (!fine)
+    throw InputError(told(solver, ": n_steps ≥ 1 and at most 100000, sigmas and lam > 0, eta in [0, 1], inject ≥ 0."));
 }
 
 bool positive(std::optional<double> v) { return !v || *v > 0; }
@@ -56,15 +57,19 @@ Tensor randn_like(const Tensor& z, at::Generator rng) {
 }
 
 at::Generator generator(at::Device device, uint64_t seed) {
-  at::Generator rng = device.is_cpu() ? at::detail::createCPUGenerator() : at::globalContext().defaultGenerator(device).clone();
+  at::Generator rng =
+      device.is_cpu() ? at::detail::createCPUGenerator() : at::globalContext().defaultGenerator(device).clone();
   rng.set_current_seed(seed);
   return rng;
 }
 
-Tensor PosteriorSampler::operator()(const Problem& problem, const Unfolding& prior, at::Generator rng, const Progress& progress) const {
+Tensor PosteriorSampler::operator()(const Problem& problem, const Unfolding& prior, at::Generator rng,
+                                    const Progress& progress) const {
   const at::NoGradGuard guard;
-  check_options(some(n_steps) && eta >= 0 && eta <= 1 && positive(sigma_start) && positive(sigma_end), "posterior_sampler");
-  if (method != "multistep" && method != "ddim" && method != "heun") throw InputError(told("posterior_sampler: method '", method.substr(0, 20), "': expected multistep, ddim or heun."));
+  check_options(some(n_steps) && eta >= 0 && eta <= 1 && positive(sigma_start) && positive(sigma_end),
+                "posterior_sampler");
+  if (method != "multistep" && method != "ddim" && method != "heun")
+    throw InputError(told("posterior_sampler: method '", method.substr(0, 20), "': expected multistep, ddim or heun."));
   if (method == "heun" && eta != 0) throw InputError("posterior_sampler: heun follows the probability flow, eta = 0.");
   const Domain& d = prior.domain;
   d.check(problem.op->in_shape, problem.op->complex);
@@ -77,7 +82,8 @@ Tensor PosteriorSampler::operator()(const Problem& problem, const Unfolding& pri
   const Tensor ramp = at::linspace(0, 1, n_steps);
   std::vector<Tensor> levels;
   for (int64_t k = 0; k < n_steps; ++k)
-    levels.push_back(d.fitted((high.pow(1 / 7.0) + ramp[k].item<float>() * (low.pow(1 / 7.0) - high.pow(1 / 7.0))).pow(7.0)));
+    levels.push_back(
+        d.fitted((high.pow(1 / 7.0) + ramp[k].item<float>() * (low.pow(1 / 7.0) - high.pow(1 / 7.0))).pow(7.0)));
   levels.push_back(at::zeros_like(size));
 
   const auto moved = [&](const Tensor& noisy, const Tensor& clean, const Tensor& now, const Tensor& then) {
@@ -98,7 +104,8 @@ Tensor PosteriorSampler::operator()(const Problem& problem, const Unfolding& pri
       ahead = clean + expand(0.5 * ratio, clean) * (clean - before);
     } else if (method == "heun" && k + 1 < n_steps) {
       const Tensor tried = moved(noisy, clean, now, then);
-      const Tensor slope = (noisy - clean) / expand(now, clean), end = (tried - prior(tried, then, problem)) / expand(then, clean);
+      const Tensor slope = (noisy - clean) / expand(now, clean),
+                   end = (tried - prior(tried, then, problem)) / expand(then, clean);
       ahead = noisy - expand(now, clean) * 0.5 * (slope + end);
     }
     noisy = moved(noisy, ahead, now, then);
@@ -108,7 +115,8 @@ Tensor PosteriorSampler::operator()(const Problem& problem, const Unfolding& pri
   return noisy;
 }
 
-Tensor HQS::operator()(const Problem& problem, const Denoiser& prior, at::Generator rng, const Progress& progress) const {
+Tensor HQS::operator()(const Problem& problem, const Denoiser& prior, at::Generator rng,
+                       const Progress& progress) const {
   const at::NoGradGuard guard;
   check_options(some(n_steps) && lam > 0 && inject >= 0 && positive(sigma_start) && positive(sigma_end), "hqs");
   prior.domain.check(problem.op->in_shape, problem.op->complex);
@@ -124,7 +132,8 @@ Tensor HQS::operator()(const Problem& problem, const Denoiser& prior, at::Genera
   return x;
 }
 
-Tensor ADMM::operator()(const Problem& problem, const Denoiser& prior, at::Generator rng, const Progress& progress) const {
+Tensor ADMM::operator()(const Problem& problem, const Denoiser& prior, at::Generator rng,
+                        const Progress& progress) const {
   const at::NoGradGuard guard;
   check_options(some(n_steps) && lam > 0 && inject >= 0 && positive(sigma_start) && positive(sigma), "admm");
   prior.domain.check(problem.op->in_shape, problem.op->complex);
@@ -159,18 +168,21 @@ Solver make_solver(const Json& spec) {
   if (name == "hqs") {
     s.only({"n_steps", "tol", "sigma_start", "sigma_end", "lam", "inject"});
     HQS made;
-    made.n_steps = s.integer("n_steps", made.n_steps), made.lam = s.number("lam", made.lam), made.inject = s.number("inject", made.inject);
+    made.n_steps = s.integer("n_steps", made.n_steps), made.lam = s.number("lam", made.lam),
+    made.inject = s.number("inject", made.inject);
     made.sigma_start = s.optional_number("sigma_start"), made.sigma_end = s.optional_number("sigma_end");
     return made;
   }
   if (name == "admm") {
     s.only({"n_steps", "tol", "penalty", "sigma", "sigma_start", "lam", "inject"});
     ADMM made;
-    made.n_steps = s.integer("n_steps", made.n_steps), made.lam = s.number("lam", made.lam), made.inject = s.number("inject", made.inject);
+    made.n_steps = s.integer("n_steps", made.n_steps), made.lam = s.number("lam", made.lam),
+    made.inject = s.number("inject", made.inject);
     made.sigma = s.optional_number("sigma"), made.sigma_start = s.optional_number("sigma_start");
     return made;
   }
-  throw CapabilityError(told("solver '", name.substr(0, 40), "' has no native loop. There are: posterior_sampler, hqs, admm."));
+  throw CapabilityError(
+      told("solver '", name.substr(0, 40), "' has no native loop. There are: posterior_sampler, hqs, admm."));
 }
 
 Prior make_prior(const Weights& weights, Arithmetic arithmetic, at::Device device, bool fused) {
@@ -180,20 +192,30 @@ Prior make_prior(const Weights& weights, Arithmetic arithmetic, at::Device devic
     if (!device.is_cpu()) prior.to(device);
     return prior;
   }
-  if (weights.format != "pnpkit-unet-1") throw CapabilityError(told("Weights of form '", weights.format.substr(0, 40), "' have no native network."));
+  if (weights.format != "pnpkit-unet-1")
+    throw CapabilityError(told("Weights of form '", weights.format.substr(0, 40), "' have no native network."));
   Denoiser prior(weights, arithmetic, fused);
   if (!device.is_cpu()) prior.to(device);
   return prior;
 }
 
-Tensor solve(const Problem& problem, const Prior& prior, const Solver& solver, uint64_t seed, const Progress& progress) {
+Tensor solve(const Problem& problem, const Prior& prior, const Solver& solver, uint64_t seed,
+             const Progress& progress) {
   const at::Generator rng = generator(problem.y.device(), seed);
-  const Tensor x = std::visit([&](const auto& loop, const auto& one) -> Tensor {
-    if constexpr (std::is_invocable_v<decltype(loop), const Problem&, decltype(one), at::Generator, const Progress&>) return loop(problem, one, rng, progress);
-    else throw CapabilityError("posterior_sampler takes weights of Diff-Unfolding, hqs and admm those of a denoiser; these are the other kind.");
-  }, solver, prior);
+  const Tensor x = std::visit(
+      [&](const auto& loop, const auto& one) -> Tensor {
+        if constexpr (std::is_invocable_v<decltype(loop), const Problem&, decltype(one), at::Generator,
+                                          const Progress&>)
+          return loop(problem, one, rng, progress);
+        else
+          throw CapabilityError(
+              "posterior_sampler takes weights of Diff-Unfolding, hqs and admm those of a denoiser; these are the "
+              "other kind.");
+      },
+      solver, prior);
   const Tensor finite = at::isfinite(x.is_complex() ? at::view_as_real(x) : x).flatten(1).all(1);
-  if (!finite.any().item<bool>()) throw DivergedError("Every sample left the finite range. Check the noise level and the scale of the measurement.");
+  if (!finite.any().item<bool>())
+    throw DivergedError("Every sample left the finite range. Check the noise level and the scale of the measurement.");
   return x;
 }
 

@@ -12,11 +12,18 @@
 namespace pnpkit {
 namespace {
 
-struct Convolution { Tensor weight, bias; };
-struct Block { Convolution first, second; Tensor modulate_weight, modulate_bias; };
+struct Convolution {
+  Tensor weight, bias;
+};
+struct Block {
+  Convolution first, second;
+  Tensor modulate_weight, modulate_bias;
+};
 using Stage = std::vector<Block>;
 
-struct FusedBlock { Conv3x3 first, second; };
+struct FusedBlock {
+  Conv3x3 first, second;
+};
 
 // The tensors of a file under a prefix; every one is asked for by its shape, and must be there.
 struct Reader {
@@ -25,8 +32,11 @@ struct Reader {
 
   Tensor operator()(const std::string& name, at::IntArrayRef shape) const {
     const auto found = weights.tensors.find(prefix + name);
-    if (found == weights.tensors.end()) throw InputError(told("The weights have no tensor '", prefix, name, "'; they are for another architecture."));
-    if (found->second.sizes() != shape) throw InputError(told("The weights' tensor '", prefix, name, "' is (", found->second.sizes(), "), expected (", shape, ")."));
+    if (found == weights.tensors.end())
+      throw InputError(told("The weights have no tensor '", prefix, name, "'; they are for another architecture."));
+    if (found->second.sizes() != shape)
+      throw InputError(
+          told("The weights' tensor '", prefix, name, "' is (", found->second.sizes(), "), expected (", shape, ")."));
     return found->second.contiguous();
   }
   Convolution convolution(const std::string& name, at::IntArrayRef shape, int64_t out) const {
@@ -34,7 +44,9 @@ struct Reader {
   }
 };
 
-Tensor padded_to(const Tensor& values, int64_t n) { return at::constant_pad_nd(values, {0, n - values.size(-1)}).contiguous(); }
+Tensor padded_to(const Tensor& values, int64_t n) {
+  return at::constant_pad_nd(values, {0, n - values.size(-1)}).contiguous();
+}
 
 }  // namespace
 
@@ -61,8 +73,14 @@ struct UNet::Body {
     Aligned<uint16_t> half;
     Image image() { return half.size() ? Image{nullptr, half.data()} : Image{exact.data(), nullptr}; }
   };
-  struct Level { Aligned<float> plain; Activation active, between; };
-  struct Workspace { std::vector<Level> levels; int64_t pixels = 0; };
+  struct Level {
+    Aligned<float> plain;
+    Activation active, between;
+  };
+  struct Workspace {
+    std::vector<Level> levels;
+    int64_t pixels = 0;
+  };
   std::mutex lock;
   std::vector<std::unique_ptr<Workspace>> idle;
 
@@ -76,11 +94,13 @@ struct UNet::Body {
 void UNet::Body::read(const Json& options, const Reader& reader) {
   const Settings s(options, "the network's description", nullptr);
   s.only({"channels", "widths", "blocks", "conditions", "attention", "classes", "middle"});
-  if (s.flag("attention", false) || s.integer("classes", 0)) throw CapabilityError("Networks with attention or class labels have no native backend.");
+  if (s.flag("attention", false) || s.integer("classes", 0))
+    throw CapabilityError("Networks with attention or class labels have no native backend.");
   widths = s.integers("widths");
   channels = s.integer("channels"), conditions = s.integer("conditions", 0);
   const int64_t blocks = s.integer("blocks"), deep = s.integer("middle", blocks), limit = 1 << 12;
-  bool fits = !widths.empty() && widths.size() <= 12 && channels >= 1 && channels <= limit && conditions >= 0 && conditions <= limit && blocks >= 1 && blocks <= limit && deep >= 1 && deep <= limit;
+  bool fits = !widths.empty() && widths.size() <= 12 && channels >= 1 && channels <= limit && conditions >= 0 &&
+              conditions <= limit && blocks >= 1 && blocks <= limit && deep >= 1 && deep <= limit;
   for (int64_t w : widths) fits = fits && w >= 1 && w <= limit;
   if (!fits) throw InputError(told("The network's description is out of range: ", options.dump().substr(0, 200)));
 
@@ -94,7 +114,8 @@ void UNet::Body::read(const Json& options, const Reader& reader) {
     Stage list;
     for (int64_t k = 0; k < n; ++k) {
       const auto block = told(name, ".blocks.", k, ".");
-      list.push_back({reader.convolution(block + "first", {width, width, 3, 3}, width), reader.convolution(block + "second", {width, width, 3, 3}, width),
+      list.push_back({reader.convolution(block + "first", {width, width, 3, 3}, width),
+                      reader.convolution(block + "second", {width, width, 3, 3}, width),
                       reader(block + "modulate.weight", {2 * width, e}), reader(block + "modulate.bias", {2 * width})});
     }
     return list;
@@ -114,11 +135,14 @@ void UNet::Body::pack() {
   const auto data = [](const Tensor& t) { return t.const_data_ptr<float>(); };
   const auto packed = [&](const Stage& stage, int64_t width) {
     std::vector<FusedBlock> list;
-    for (const auto& b : stage) list.push_back({Conv3x3(data(b.first.weight), width, width, half), Conv3x3(data(b.second.weight), width, width, half)});
+    for (const auto& b : stage)
+      list.push_back(
+          {Conv3x3(data(b.first.weight), width, width, half), Conv3x3(data(b.second.weight), width, width, half)});
     return list;
   };
   const auto aligned_bias = [](Convolution& c, int64_t width) { c.bias = padded_to(c.bias, padded(width)); };
-  const auto prepare = [&](Stage& stage, int64_t width) {  // padded to vectors, and [1 + a; b] in one product
+  const auto prepare = [&](Stage& stage,
+                           int64_t width) {  // biases padded to vectors; the weights are packed, and freed
     for (auto& b : stage) {
       aligned_bias(b.first, width), aligned_bias(b.second, width);
       b.first.weight = b.second.weight = Tensor();
@@ -180,7 +204,8 @@ Tensor UNet::Body::run_fused(const Tensor& image, const Tensor& embedding) {
       const Tensor scale = padded_to(1 + modulation.slice(1, 0, width), wide);
       const Tensor shift = scale * b.first.bias + padded_to(modulation.slice(1, width), wide);
       Finish first;
-      first.scale = scale.const_data_ptr<float>(), first.shift = shift.const_data_ptr<float>(), first.active = level.between.image();
+      first.scale = scale.const_data_ptr<float>(), first.shift = shift.const_data_ptr<float>(),
+      first.active = level.between.image();
       fast[k].first.run(level.active.image(), at_level(l), first);
       const bool last = k + 1 == fast.size();
       Finish second;
@@ -200,7 +225,9 @@ Tensor UNet::Body::run_fused(const Tensor& image, const Tensor& embedding) {
   };
 
   // What ``run`` left at a level for the convolution to another.
-  const auto left = [&](size_t l) { return half ? space->levels[l].active.image() : Image{space->levels[l].plain.data(), nullptr}; };
+  const auto left = [&](size_t l) {
+    return half ? space->levels[l].active.image() : Image{space->levels[l].plain.data(), nullptr};
+  };
 
   fast_head->run(image.const_data_ptr<float>(), size, into(0, head.bias, false));
   const size_t deepest = widths.size() - 1;
@@ -225,7 +252,8 @@ Tensor UNet::Body::run_aten(const Tensor& image, const Tensor& embedding) const 
   const auto conv = [](const Tensor& x, const Convolution& c) { return at::conv2d(x, c.weight, c.bias, 1, 1); };
   const auto run = [&](Tensor x, const Stage& stage) {
     for (const auto& b : stage) {
-      const auto ab = at::linear(embedding, b.modulate_weight, b.modulate_bias).unsqueeze(-1).unsqueeze(-1).to(kind).chunk(2, 1);
+      const auto ab =
+          at::linear(embedding, b.modulate_weight, b.modulate_bias).unsqueeze(-1).unsqueeze(-1).to(kind).chunk(2, 1);
       const Tensor h = conv(at::silu(x), b.first);
       x = x + conv(at::silu(h * (1 + ab[0]) + ab[1]), b.second);
     }
@@ -238,7 +266,8 @@ Tensor UNet::Body::run_aten(const Tensor& image, const Tensor& embedding) const 
     x = at::conv2d(x, halve[l].weight, halve[l].bias, 2);
   }
   x = run(x, middle);
-  for (size_t l = up.size(); l-- > 0;) x = run(at::conv_transpose2d(x, twice[l].weight, twice[l].bias, 2) + skips[l], up[l]);
+  for (size_t l = up.size(); l-- > 0;)
+    x = run(at::conv_transpose2d(x, twice[l].weight, twice[l].bias, 2) + skips[l], up[l]);
   return conv(at::silu(x), tail).to(at::kFloat).contiguous();
 }
 
@@ -248,8 +277,10 @@ UNet::UNet(const Json& options, const Weights& weights, const std::string& prefi
   body_->read(options, {weights, prefix});
   body_->arithmetic = arithmetic;
   body_->fused = fused && (arithmetic == Arithmetic::float32 ? has_avx512() : has_avx512_bf16());
-  if (body_->fused) body_->pack();
-  else to(at::kCPU);
+  if (body_->fused)
+    body_->pack();
+  else
+    to(at::kCPU);
 }
 
 UNet::~UNet() = default;
@@ -258,7 +289,9 @@ UNet::UNet(UNet&&) noexcept = default;
 void UNet::to(at::Device device) {
   Body& b = *body_;
   if (b.fused && device.is_cpu()) return;
-  if (b.fused) throw CapabilityError("This network was loaded for the CPU; load it for the GPU in the first place (fused = false).");
+  if (b.fused)
+    throw CapabilityError(
+        "This network was loaded for the CPU; load it for the GPU in the first place (fused = false).");
   const auto kind = b.arithmetic == Arithmetic::bfloat16 ? at::kBFloat16 : at::kFloat;
   const auto move = [&](Convolution& c) {
     c.weight = c.weight.to(device, kind).contiguous(at::MemoryFormat::ChannelsLast);
@@ -270,10 +303,13 @@ void UNet::to(at::Device device) {
       block.modulate_weight = block.modulate_weight.to(device), block.modulate_bias = block.modulate_bias.to(device);
     }
   };
-  for (auto* list : {&b.down, &b.up}) for (auto& stage : *list) move_stage(stage);
-  for (auto* list : {&b.halve, &b.twice}) for (auto& c : *list) move(c);
+  for (auto* list : {&b.down, &b.up})
+    for (auto& stage : *list) move_stage(stage);
+  for (auto* list : {&b.halve, &b.twice})
+    for (auto& c : *list) move(c);
   move_stage(b.middle), move(b.head), move(b.tail);
-  for (auto* t : {&b.frequencies, b.embed_weight, b.embed_weight + 1, b.embed_bias, b.embed_bias + 1}) *t = t->to(device);
+  for (auto* t : {&b.frequencies, b.embed_weight, b.embed_weight + 1, b.embed_bias, b.embed_bias + 1})
+    *t = t->to(device);
 }
 
 int64_t UNet::multiple() const { return int64_t{1} << (body_->widths.size() - 1); }
@@ -293,17 +329,21 @@ Tensor UNet::embedding(const Tensor& coordinate) const {
 
 Tensor UNet::operator()(const Tensor& image, const Tensor& embedding) const {
   const int64_t inputs = body_->channels + body_->conditions, n = multiple();
-  if (image.dim() != 4 || image.size(1) != inputs || image.size(0) < 1 || image.size(2) < n || image.size(3) < n || image.size(2) % n || image.size(3) % n || image.scalar_type() != at::kFloat)
-    throw InputError(told("The network takes float32 images (B, ", inputs, ", H, W) with H and W multiples of ", n, "; given (", image.sizes(), ")."));
+  if (image.dim() != 4 || image.size(1) != inputs || image.size(0) < 1 || image.size(2) < n || image.size(3) < n ||
+      image.size(2) % n || image.size(3) % n || image.scalar_type() != at::kFloat)
+    throw InputError(told("The network takes float32 images (B, ", inputs, ", H, W) with H and W multiples of ", n,
+                          "; given (", image.sizes(), ")."));
   if (embedding.sizes() != at::IntArrayRef{image.size(0), 4 * body_->widths[0]})
     throw InputError(told("The embedding is (", embedding.sizes(), "), expected (B, ", 4 * body_->widths[0], ")."));
   const at::NoGradGuard guard;
-  return body_->fused ? body_->run_fused(image.contiguous(), embedding.contiguous()) : body_->run_aten(image, embedding);
+  return body_->fused ? body_->run_fused(image.contiguous(), embedding.contiguous())
+                      : body_->run_aten(image, embedding);
 }
 
 Tensor Preconditioned::coordinate(const Tensor& level) const { return at::log(level / std) / 4; }
 
-Tensor Preconditioned::operator()(const Tensor& x, const Tensor& level, const Tensor& embedding, const Tensor& condition) const {
+Tensor Preconditioned::operator()(const Tensor& x, const Tensor& level, const Tensor& embedding,
+                                  const Tensor& condition) const {
   const Tensor s = level.reshape({-1, 1, 1, 1}), total = s * s + std * std, centred = x - mean;
   const Tensor z = total.rsqrt() * centred;
   const Tensor raw = network(condition.defined() ? at::cat({z, condition}, 1) : z, embedding);
@@ -312,9 +352,11 @@ Tensor Preconditioned::operator()(const Tensor& x, const Tensor& level, const Te
 
 Tensor as_real(const Tensor& x, int64_t multiple) {
   const Tensor parts = x.is_complex() ? at::cat({at::real(x), at::imag(x)}, 1) : x;
-  const int64_t h = parts.size(-2), w = parts.size(-1), bottom = (multiple - h % multiple) % multiple, right = (multiple - w % multiple) % multiple;
+  const int64_t h = parts.size(-2), w = parts.size(-1), bottom = (multiple - h % multiple) % multiple,
+                right = (multiple - w % multiple) % multiple;
   if (!bottom && !right) return parts;
-  return bottom < h && right < w ? at::reflection_pad2d(parts, {0, right, 0, bottom}) : at::replication_pad2d(parts, {0, right, 0, bottom});
+  return bottom < h && right < w ? at::reflection_pad2d(parts, {0, right, 0, bottom})
+                                 : at::replication_pad2d(parts, {0, right, 0, bottom});
 }
 
 Tensor as_before(const Tensor& clean, const Tensor& x) {

@@ -21,7 +21,9 @@ void Aligned<T>::resize(size_t n) {
   size_ = n;
 }
 template <class T>
-void Aligned<T>::Free::operator()(T* p) const { std::free(p); }
+void Aligned<T>::Free::operator()(T* p) const {
+  std::free(p);
+}
 template struct Aligned<float>;
 template struct Aligned<uint16_t>;
 
@@ -29,8 +31,8 @@ namespace {
 
 using V = __m512;
 
-constexpr int ROWS = 8;     // rows of a register tile
-constexpr int PANEL = 3;    // vectors of 16 columns of a register tile
+constexpr int ROWS = 8;                // rows of a register tile
+constexpr int PANEL = 3;               // vectors of 16 columns of a register tile
 constexpr int64_t CACHE = 700 * 1024;  // bytes of a block of tiles, to stay in a core's second-level cache
 
 // --- matrix products: c (rows, 16·vectors) = a (rows, k) · b (k, 16·vectors), b in panels ---
@@ -105,9 +107,12 @@ void product(int64_t rows, const T* a, int64_t lda, const T* b, int64_t k, float
     w = width_of(vectors - first);
     const T* panel = b + int64_t{16} * first * k;
     float* to = c + 16 * first;
-    if (w == 3) rows_of<3, Add>(rows, a, lda, panel, k, to, columns);
-    else if (w == 2) rows_of<2, Add>(rows, a, lda, panel, k, to, columns);
-    else rows_of<1, Add>(rows, a, lda, panel, k, to, columns);
+    if (w == 3)
+      rows_of<3, Add>(rows, a, lda, panel, k, to, columns);
+    else if (w == 2)
+      rows_of<2, Add>(rows, a, lda, panel, k, to, columns);
+    else
+      rows_of<1, Add>(rows, a, lda, panel, k, to, columns);
   }
 }
 
@@ -132,8 +137,7 @@ void pack(const float* matrix, int64_t k, int64_t columns, uint16_t* to) {
     w = width_of(vectors - first);
     for (int64_t i = 0; i < k; i += 2, to += 32 * w)
       for (int64_t j = 0; j < 16 * w; ++j)
-        for (int half = 0; half < 2; ++half)
-          to[2 * j + half] = rounded(matrix[(i + half) * columns + 16 * first + j]);
+        for (int half = 0; half < 2; ++half) to[2 * j + half] = rounded(matrix[(i + half) * columns + 16 * first + j]);
   }
 }
 
@@ -141,7 +145,8 @@ void pack(const float* matrix, int64_t k, int64_t columns, uint16_t* to) {
 
 V exponential(V x) {
   x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(88.0f));
-  const V n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const V n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   V r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
   // Taylor's series to the 7th power: 2e-8 relative on |r| ≤ ln 2 / 2
@@ -174,15 +179,18 @@ inline V get(const uint16_t* from) {
 // ``sums`` at channel c of sample b; ``at`` is the place in the images.
 inline void finish(const Finish& f, V sums, int64_t b, int64_t channels, int64_t c, int64_t at) {
   if (f.scale)
-    sums = _mm512_fmadd_ps(sums, _mm512_loadu_ps(f.scale + b * channels + c), _mm512_loadu_ps(f.shift + b * channels + c));
+    sums =
+        _mm512_fmadd_ps(sums, _mm512_loadu_ps(f.scale + b * channels + c), _mm512_loadu_ps(f.shift + b * channels + c));
   else if (f.shift)
     sums = _mm512_add_ps(sums, _mm512_loadu_ps(f.shift + c));
   if (f.residual) sums = _mm512_add_ps(sums, _mm512_loadu_ps(f.residual + at));
   if (f.plain) _mm512_storeu_ps(f.plain + at, sums);
   if (!f.active.exact && !f.active.half) return;
   if (f.silu) sums = silu(sums);
-  if (f.active.half) put(f.active.half + at, sums);
-  else put(f.active.exact + at, sums);
+  if (f.active.half)
+    put(f.active.half + at, sums);
+  else
+    put(f.active.exact + at, sums);
 }
 
 float* scratch(size_t floats) {  // of this thread, kept for its next use
@@ -250,7 +258,8 @@ void spread(const T* image, Size s, int64_t channels, int64_t y, int64_t x, T* t
   }
 }
 
-void gather(const float* from, int64_t stride, Size s, int64_t b, int64_t channels, int64_t y, int64_t x, const Finish& f) {
+void gather(const float* from, int64_t stride, Size s, int64_t b, int64_t channels, int64_t y, int64_t x,
+            const Finish& f) {
   const int64_t rows = std::min<int64_t>(4, s.height - y), columns = std::min<int64_t>(4, s.width - x);
   for (int64_t c = 0; c < channels; c += 16) {
     V m[36], t[24], o[16];
@@ -294,12 +303,12 @@ void convolve(const T* image, Size s, int64_t in, int64_t out, const T* weight, 
 
 }  // namespace
 
-Conv3x3::Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16) : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
+Conv3x3::Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16)
+    : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
   constexpr double p = P, q = Q, at_p = 1 / (2 * p * p * (p * p - q * q)), at_q = 1 / (2 * q * q * (q * q - p * p));
-  constexpr double G[6][3] = {{1 / (p * p * q * q), 0, 0},
-                              {at_p, at_p * p, at_p * p * p}, {at_p, -at_p * p, at_p * p * p},
-                              {at_q, at_q * q, at_q * q * q}, {at_q, -at_q * q, at_q * q * q},
-                              {0, 0, 1}};
+  constexpr double G[6][3] = {{1 / (p * p * q * q), 0, 0},     {at_p, at_p * p, at_p * p * p},
+                              {at_p, -at_p * p, at_p * p * p}, {at_q, at_q * q, at_q * q * q},
+                              {at_q, -at_q * q, at_q * q * q}, {0, 0, 1}};
   Aligned<float> spread(36 * in_ * out_);
   for (int64_t o = 0; o < out; ++o)
     for (int64_t i = 0; i < in; ++i) {
@@ -313,34 +322,49 @@ Conv3x3::Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16) : in_(
         }
     }
   const int64_t n = in_ * out_;
-  if (bf16) half_.resize(36 * n); else exact_.resize(36 * n);
+  if (bf16)
+    half_.resize(36 * n);
+  else
+    exact_.resize(36 * n);
   for (int k = 0; k < 36; ++k)
-    if (bf16) pack(spread.data() + k * n, in_, out_, half_.data() + k * n);
-    else pack(spread.data() + k * n, in_, out_, exact_.data() + k * n);
+    if (bf16)
+      pack(spread.data() + k * n, in_, out_, half_.data() + k * n);
+    else
+      pack(spread.data() + k * n, in_, out_, exact_.data() + k * n);
 }
 
 void Conv3x3::run(Image image, Size size, const Finish& f) const {
-  if (bf16_) convolve(image.half, size, in_, out_, half_.data(), f);
-  else convolve(image.exact, size, in_, out_, exact_.data(), f);
+  if (bf16_)
+    convolve(image.half, size, in_, out_, half_.data(), f);
+  else
+    convolve(image.exact, size, in_, out_, exact_.data(), f);
 }
 
 // --- 2×2 ---
 
-Halve::Halve(const float* weight, int64_t out, int64_t in, bool bf16) : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
+Halve::Halve(const float* weight, int64_t out, int64_t in, bool bf16)
+    : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
   const int64_t n = 4 * in_ * out_;
   Aligned<float> matrix(n);
   for (int64_t o = 0; o < out; ++o)
     for (int64_t i = 0; i < in; ++i)
       for (int p = 0; p < 4; ++p) matrix.data()[(p * in_ + i) * out_ + o] = weight[(o * in + i) * 4 + p];
-  if (bf16) half_.resize(n); else exact_.resize(n);
+  if (bf16)
+    half_.resize(n);
+  else
+    exact_.resize(n);
   for (int64_t row = 0; row < n; row += n / 2)
-    if (bf16) pack(matrix.data() + row, 2 * in_, out_, half_.data() + row);
-    else pack(matrix.data() + row, 2 * in_, out_, exact_.data() + row);
+    if (bf16)
+      pack(matrix.data() + row, 2 * in_, out_, half_.data() + row);
+    else
+      pack(matrix.data() + row, 2 * in_, out_, exact_.data() + row);
 }
 
 void Halve::run(Image image, Size fine, const Finish& f) const {
-  if (bf16_) run_on(image.half, half_.data(), fine, f);
-  else run_on<float>(image.exact, exact_.data(), fine, f);
+  if (bf16_)
+    run_on(image.half, half_.data(), fine, f);
+  else
+    run_on<float>(image.exact, exact_.data(), fine, f);
 }
 
 template <class T>
@@ -359,21 +383,29 @@ void Halve::run_on(const T* image, const T* weight, Size fine, const Finish& f) 
   });
 }
 
-Double::Double(const float* weight, int64_t in, int64_t out, bool bf16) : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
+Double::Double(const float* weight, int64_t in, int64_t out, bool bf16)
+    : in_(padded(in)), out_(padded(out)), bf16_(bf16) {
   const int64_t n = in_ * out_;
   Aligned<float> matrix(n);
-  if (bf16) half_.resize(4 * n); else exact_.resize(4 * n);
+  if (bf16)
+    half_.resize(4 * n);
+  else
+    exact_.resize(4 * n);
   for (int p = 0; p < 4; ++p) {
     for (int64_t i = 0; i < in; ++i)
       for (int64_t o = 0; o < out; ++o) matrix.data()[i * out_ + o] = weight[(i * out + o) * 4 + p];
-    if (bf16) pack(matrix.data(), in_, out_, half_.data() + p * n);
-    else pack(matrix.data(), in_, out_, exact_.data() + p * n);
+    if (bf16)
+      pack(matrix.data(), in_, out_, half_.data() + p * n);
+    else
+      pack(matrix.data(), in_, out_, exact_.data() + p * n);
   }
 }
 
 void Double::run(Image image, Size coarse, const Finish& f) const {
-  if (bf16_) run_on(image.half, half_.data(), coarse, f);
-  else run_on<float>(image.exact, exact_.data(), coarse, f);
+  if (bf16_)
+    run_on(image.half, half_.data(), coarse, f);
+  else
+    run_on<float>(image.exact, exact_.data(), coarse, f);
 }
 
 template <class T>
@@ -409,8 +441,10 @@ void Head::run(const float* planes, Size s, const Finish& f) const {
         for (int64_t dy = 0; dy < 3; ++dy) {
           float* row = rows.data() + (i * 3 + dy) * (s.width + 2) + 1;
           const int64_t from = y + dy - 1;
-          if (from < 0 || from >= s.height) std::fill_n(row, s.width, 0.0f);
-          else std::copy_n(planes + ((b * in_ + i) * s.height + from) * s.width, s.width, row);
+          if (from < 0 || from >= s.height)
+            std::fill_n(row, s.width, 0.0f);
+          else
+            std::copy_n(planes + ((b * in_ + i) * s.height + from) * s.width, s.width, row);
         }
       for (int64_t c = 0; c < out_; c += 16)
         for (int64_t x = 0; x < s.width; x += 8) {
@@ -436,8 +470,10 @@ Tail::Tail(const float* weight, const float* bias, int64_t out, int64_t in)
 }
 
 void Tail::run(Image image, Size s, float* planes) const {
-  if (image.half) run_on(image.half, s, planes);
-  else run_on(image.exact, s, planes);
+  if (image.half)
+    run_on(image.half, s, planes);
+  else
+    run_on(image.exact, s, planes);
 }
 
 template <class T>
@@ -460,7 +496,8 @@ void Tail::run_on(const T* image, Size s, float* planes) const {
             }
             if (c < in_) sums = _mm512_fmadd_ps(get(pixel + c), _mm512_load_ps(w + c), sums);
           }
-          planes[((b * out_ + o) * s.height + y) * s.width + x] = bias_[o] + _mm512_reduce_add_ps(_mm512_add_ps(sums, others));
+          planes[((b * out_ + o) * s.height + y) * s.width + x] =
+              bias_[o] + _mm512_reduce_add_ps(_mm512_add_ps(sums, others));
         }
     }
   });

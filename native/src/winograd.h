@@ -22,7 +22,9 @@ struct Aligned {  // 64-byte aligned storage, zero at first
   size_t size() const { return size_; }
 
  private:
-  struct Free { void operator()(T* p) const; };
+  struct Free {
+    void operator()(T* p) const;
+  };
   std::unique_ptr<T, Free> data_;
   size_t size_ = 0;
 };
@@ -43,14 +45,17 @@ struct Finish {
   bool silu = true;                 // or the result itself
 };
 
-struct Size { int64_t batch, height, width; };
+struct Size {
+  int64_t batch, height, width;
+};
 
 bool has_avx512();
 bool has_avx512_bf16();
 
 class Conv3x3 {
  public:
-  // weight (out, in, 3, 3) contiguous; bf16: products of bfloat16 numbers, sums in float; the image is then in bfloat16.
+  // weight (out, in, 3, 3) contiguous; bf16: products of bfloat16 numbers, sums in float; the image is then in
+  // bfloat16.
   Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16);
   void run(Image image, Size size, const Finish& finish) const;
 

@@ -33,25 +33,33 @@ void check_throws(F f, const std::string& what) {
   check(false, what + ": threw nothing");
 }
 
-double distance(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>() / std::max(1e-30, b.abs().max().item<double>()); }
+double distance(const Tensor& a, const Tensor& b) {
+  return (a - b).abs().max().item<double>() / std::max(1e-30, b.abs().max().item<double>());
+}
 
 at::Generator rng() {
   static at::Generator one = at::detail::createCPUGenerator(1);
   return one;
 }
 
-Tensor draw(at::IntArrayRef shape, bool complex = false) { return at::randn(shape, rng(), complex ? at::kComplexFloat : at::kFloat); }
+Tensor draw(at::IntArrayRef shape, bool complex = false) {
+  return at::randn(shape, rng(), complex ? at::kComplexFloat : at::kFloat);
+}
 
 Tensors given(std::map<std::string, Tensor> named) {
   return [named](const Json& reference, const std::string&) { return named.at(reference["file"].get<std::string>()); };
 }
 
 void convolutions() {
-  for (const auto& [in, out, h, w, batch] : {std::array{16, 16, 8, 8, 1}, {3, 7, 5, 9, 2}, {48, 32, 17, 13, 1}, {80, 48, 4, 30, 3}, {20, 100, 1, 1, 1}}) {
+  for (const auto& [in, out, h, w, batch] :
+       {std::array{16, 16, 8, 8, 1}, {3, 7, 5, 9, 2}, {48, 32, 17, 13, 1}, {80, 48, 4, 30, 3}, {20, 100, 1, 1, 1}}) {
     const Tensor x = draw({batch, in, h, w}), weight = draw({out, in, 3, 3}) / 3, bias = draw({out});
     const int64_t wide_in = padded(in), wide_out = padded(out);
-    const auto nhwc = [&](const Tensor& t, int64_t wide) { return at::constant_pad_nd(t.permute({0, 2, 3, 1}), {0, wide - t.size(1)}).contiguous(); };
-    const Tensor image = nhwc(x, wide_in), residual = draw({batch, out, h, w}), added = nhwc(residual, wide_out), shift = at::constant_pad_nd(bias, {0, wide_out - out}).contiguous();
+    const auto nhwc = [&](const Tensor& t, int64_t wide) {
+      return at::constant_pad_nd(t.permute({0, 2, 3, 1}), {0, wide - t.size(1)}).contiguous();
+    };
+    const Tensor image = nhwc(x, wide_in), residual = draw({batch, out, h, w}), added = nhwc(residual, wide_out),
+                 shift = at::constant_pad_nd(bias, {0, wide_out - out}).contiguous();
     Tensor plain = at::empty({batch, h, w, wide_out}), active = at::empty_like(plain);
     for (bool half : {false, true}) {
       if (!(half ? has_avx512_bf16() : has_avx512())) continue;
@@ -60,27 +68,35 @@ void convolutions() {
       f.shift = shift.const_data_ptr<float>(), f.residual = added.const_data_ptr<float>();
       f.plain = plain.mutable_data_ptr<float>(), f.active.exact = active.mutable_data_ptr<float>();
       Tensor rounded = image.to(at::kBFloat16);
-      if (half) conv.run({nullptr, reinterpret_cast<uint16_t*>(rounded.data_ptr())}, {batch, h, w}, f);
-      else conv.run({image.data_ptr<float>(), nullptr}, {batch, h, w}, f);
+      if (half)
+        conv.run({nullptr, reinterpret_cast<uint16_t*>(rounded.data_ptr())}, {batch, h, w}, f);
+      else
+        conv.run({image.data_ptr<float>(), nullptr}, {batch, h, w}, f);
       const Tensor wanted = at::conv2d(x, weight, bias, 1, 1) + residual;
       const auto what = told("3×3 convolution ", in, " to ", out, " channels, ", h, "×", w, half ? ", bfloat16" : "");
       check(distance(plain.permute({0, 3, 1, 2}).slice(1, 0, out), wanted) < (half ? 3e-2 : 2e-5), what);
-      check(distance(active.permute({0, 3, 1, 2}).slice(1, 0, out), at::silu(wanted)) < (half ? 3e-2 : 2e-5), what + ", silu");
+      check(distance(active.permute({0, 3, 1, 2}).slice(1, 0, out), at::silu(wanted)) < (half ? 3e-2 : 2e-5),
+            what + ", silu");
       check(plain.slice(3, out).abs().sum().item<double>() == 0, what + ", padding stays zero");
     }
   }
 }
 
 void operators() {
-  const Tensor mask = (at::rand({1, 6, 8}, rng()) < 0.5).to(at::kFloat), kernel = at::rand({1, 3, 4}, rng()), maps = draw({3, 6, 8}, true);
+  const Tensor mask = (at::rand({1, 6, 8}, rng()) < 0.5).to(at::kFloat), kernel = at::rand({1, 3, 4}, rng()),
+               maps = draw({3, 6, 8}, true);
   const auto tensors = given({{"mask", mask}, {"kernel", kernel}, {"maps", maps}});
   const Json shape = Json::array({1, 6, 8});
-  for (const Json& spec : {Json{{"name", "inpainting"}, {"mask", {{"file", "mask"}}}}, Json{{"name", "blur"}, {"kernel", {{"file", "kernel"}}}, {"shape", shape}},
-                           Json{{"name", "super_resolution"}, {"kernel", {{"file", "kernel"}}}, {"shape", shape}, {"factor", 2}},
-                           Json{{"name", "mri"}, {"mask", {{"file", "mask"}}}}, Json{{"name", "mri"}, {"mask", {{"file", "mask"}}}, {"maps", {{"file", "maps"}}}}}) {
+  for (const Json& spec :
+       {Json{{"name", "inpainting"}, {"mask", {{"file", "mask"}}}},
+        Json{{"name", "blur"}, {"kernel", {{"file", "kernel"}}}, {"shape", shape}},
+        Json{{"name", "super_resolution"}, {"kernel", {{"file", "kernel"}}}, {"shape", shape}, {"factor", 2}},
+        Json{{"name", "mri"}, {"mask", {{"file", "mask"}}}},
+        Json{{"name", "mri"}, {"mask", {{"file", "mask"}}}, {"maps", {{"file", "maps"}}}}}) {
     const auto op = make_operator(spec, tensors);
     Shape in{2}, out{2};
-    in.insert(in.end(), op->in_shape.begin(), op->in_shape.end()), out.insert(out.end(), op->out_shape.begin(), op->out_shape.end());
+    in.insert(in.end(), op->in_shape.begin(), op->in_shape.end()),
+        out.insert(out.end(), op->out_shape.begin(), op->out_shape.end());
     const Tensor x = draw(in, op->complex), y = draw(out, op->complex), tau = at::tensor({0.5f, 20.f});
     op->cg_tol = 1e-7, op->cg_max_iter = 500;
     const auto what = spec["name"].get<std::string>();
@@ -90,8 +106,11 @@ void operators() {
     check((norm_of(slope) / norm_of(x)).max().item<double>() < 1e-4, what + ": prox is optimal");
     check((norm_of(op->forward(x)) <= 1.02 * op->norm(2) * norm_of(x)).all().item<bool>(), what + ": norm");
   }
-  const auto twice = make_operator({{"name", "blur"}, {"kernel", {{"file", "k"}}}, {"shape", {1, 4, 4}}}, given({{"k", at::full({1, 1, 1}, 2.0f)}}));
-  check(distance(twice->prox(at::ones({1, 1, 4, 4}), at::full({1, 1, 4, 4}, 6.0f), at::ones({1})), at::full({1, 1, 4, 4}, 13.0f / 5)) < 1e-6, "exact prox of 2x");
+  const auto twice = make_operator({{"name", "blur"}, {"kernel", {{"file", "k"}}}, {"shape", {1, 4, 4}}},
+                                   given({{"k", at::full({1, 1, 1}, 2.0f)}}));
+  check(distance(twice->prox(at::ones({1, 1, 4, 4}), at::full({1, 1, 4, 4}, 6.0f), at::ones({1})),
+                 at::full({1, 1, 4, 4}, 13.0f / 5)) < 1e-6,
+        "exact prox of 2x");
   check_throws<CapabilityError>([] { make_operator({{"name", "ct"}}, {}); }, "operator without a twin");
   check_throws<InputError>([] { make_operator({{"nam", "ct"}}, {}); }, "operator without a name");
 }

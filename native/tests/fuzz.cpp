@@ -26,7 +26,8 @@ std::string npy(const std::string& descr, const std::string& shape, size_t bytes
 }
 
 std::string weights() {
-  const std::string header = R"({"__metadata__":{"format":"pnpkit-unet-1","network":"{\"channels\":1,\"widths\":[2],\"blocks\":1,\"conditions\":0,\"attention\":false,\"classes\":0,\"mean\":0.0,\"std\":0.25,\"complex\":false,\"sigma_range\":[0.01,10.0]}"},)"
+  const std::string header =
+      R"({"__metadata__":{"format":"pnpkit-unet-1","network":"{\"channels\":1,\"widths\":[2],\"blocks\":1,\"conditions\":0,\"attention\":false,\"classes\":0,\"mean\":0.0,\"std\":0.25,\"complex\":false,\"sigma_range\":[0.01,10.0]}"},)"
       R"("embed.0.weight":{"dtype":"F32","shape":[8,32],"data_offsets":[0,1024]},"embed.0.bias":{"dtype":"F32","shape":[8],"data_offsets":[0,32]},)"
       R"("embed.2.weight":{"dtype":"F32","shape":[8,8],"data_offsets":[0,256]},"embed.2.bias":{"dtype":"F16","shape":[8],"data_offsets":[0,16]},)"
       R"("head.weight":{"dtype":"F32","shape":[2,1,3,3],"data_offsets":[0,72]},"head.bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
@@ -45,19 +46,33 @@ const std::vector<std::string> CONFIGS = {
     R"({"operator":{"name":"super_resolution","kernel":{"file":"k"},"factor":2,"shape":[1,4,6]},"noise":{"name":"gaussian","sigma":{"file":"s"}},"solver":{"name":"posterior_sampler","n_steps":2,"eta":0.5,"method":"ddim"}})",
     R"({"operator":{"name":"mri","mask":{"file":"m"},"maps":{"file":"c"}},"noise":{"name":"gaussian","sigma":1e-3},"solver":{"name":"hqs","sigma_start":null}})"};
 
-const std::vector<std::string> NUMBERS = {"-1", "0", "1e308", "NaN", "9223372036854775807", "18446744073709551616", "1.5", "null", "true", "[]", "{}", "\"x\"", "65536", "-9223372036854775808"};
+const std::vector<std::string> NUMBERS = {
+    "-1", "0",  "1e308", "NaN",   "9223372036854775807", "18446744073709551616", "1.5", "null", "true",
+    "[]", "{}", "\"x\"", "65536", "-9223372036854775808"};
 
 std::string damaged(std::string bytes, Random& random) {
   const auto upto = [&](size_t n) { return n ? random() % n : 0; };
   for (size_t times = 1 + upto(4); times > 0 && !bytes.empty(); --times) {
     const size_t at = upto(bytes.size());
     switch (upto(7)) {
-      case 0: bytes[at] = static_cast<char>(random()); break;
-      case 1: bytes.resize(at); break;
-      case 2: bytes.insert(at, 1 + upto(8), static_cast<char>(random())); break;
-      case 3: bytes.erase(at, 1 + upto(8)); break;
-      case 4: bytes[at] ^= static_cast<char>(1 << upto(8)); break;
-      case 5: bytes.insert(at, bytes.substr(upto(bytes.size()), upto(40))); break;
+      case 0:
+        bytes[at] = static_cast<char>(random());
+        break;
+      case 1:
+        bytes.resize(at);
+        break;
+      case 2:
+        bytes.insert(at, 1 + upto(8), static_cast<char>(random()));
+        break;
+      case 3:
+        bytes.erase(at, 1 + upto(8));
+        break;
+      case 4:
+        bytes[at] ^= static_cast<char>(1 << upto(8));
+        break;
+      case 5:
+        bytes.insert(at, bytes.substr(upto(bytes.size()), upto(40)));
+        break;
       default: {  // another value in the place of a number
         const size_t digit = bytes.find_first_of("0123456789", at);
         if (digit == std::string::npos) break;
@@ -75,7 +90,8 @@ void use_config(const std::string& text, Random& random) {
   const Settings top(config, "config", nullptr);
   top.only({"operator", "noise", "prior", "solver", "seed"});
   const Tensors tensors = [&](const Json& reference, const std::string& where) {
-    if (!reference.is_object() || !reference.contains("file") || !reference["file"].is_string()) throw InputError(where + ": no tensor");
+    if (!reference.is_object() || !reference.contains("file") || !reference["file"].is_string())
+      throw InputError(where + ": no tensor");
     const auto name = reference["file"].get<std::string>();
     if (name == "s") return at::full({1}, 0.1f);
     if (name == "m") return random() % 50 ? at::ones({1, 4, 6}) : at::full({1, 4, 6}, NAN);
@@ -83,7 +99,8 @@ void use_config(const std::string& text, Random& random) {
     if (name == "c") return at::ones({2, 4, 6}, at::kComplexFloat);
     return at::ones({1 + static_cast<int64_t>(random() % 3), 2});
   };
-  if (!config.contains("operator") || !config.contains("noise") || !config.contains("solver")) throw InputError("incomplete");
+  if (!config.contains("operator") || !config.contains("noise") || !config.contains("solver"))
+    throw InputError("incomplete");
   std::shared_ptr<Operator> op = make_operator(config["operator"], tensors);
   const Tensor sigma = make_sigma(config["noise"], tensors);
   const Solver solver = make_solver(config["solver"]);
@@ -99,7 +116,8 @@ void use_config(const std::string& text, Random& random) {
 
 void use_weights(const std::string& bytes) {
   const Denoiser denoiser(parse_weights(bytes, "weights"), Arithmetic::float32);
-  denoiser(at::zeros({1, denoiser.domain.channels, 5, 7}, denoiser.domain.complex ? at::kComplexFloat : at::kFloat), at::full({1}, denoiser.domain.low));
+  denoiser(at::zeros({1, denoiser.domain.channels, 5, 7}, denoiser.domain.complex ? at::kComplexFloat : at::kFloat),
+           at::full({1}, denoiser.domain.low));
 }
 
 }  // namespace
@@ -108,18 +126,28 @@ int main(int argc, char** argv) {
   const int64_t n = argc > 1 ? std::atoll(argv[1]) : 1000;
   Random random(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
   at::set_num_threads(1);
-  const std::vector<std::string> arrays = {npy("<f4", "(2, 3)", 24), npy("<c8", "(2,)", 16), npy("<f8", "()", 8), npy("|b1", "(4, 1)", 4), npy("<f4", "(99999999999, 9)", 8), npy("<i8", "(1, 1)", 8, "True")};
+  const std::vector<std::string> arrays = {
+      npy("<f4", "(2, 3)", 24),          npy("<c8", "(2,)", 16),         npy("<f8", "()", 8), npy("|b1", "(4, 1)", 4),
+      npy("<f4", "(99999999999, 9)", 8), npy("<i8", "(1, 1)", 8, "True")};
   const std::string network = weights();
   use_weights(network);  // the undamaged ones are valid
-  for (const auto& text : CONFIGS) { Random fixed(1); use_config(text, fixed); }
+  for (const auto& text : CONFIGS) {
+    Random fixed(1);
+    use_config(text, fixed);
+  }
   int64_t read = 0, refused = 0;
   for (int64_t i = 0; i < n; ++i) {
     std::string bytes;
     try {
       switch (i % 3) {
-        case 0: parse_npy(bytes = damaged(arrays[random() % arrays.size()], random), "array"); break;
-        case 1: use_config(bytes = damaged(CONFIGS[random() % CONFIGS.size()], random), random); break;
-        default: use_weights(bytes = damaged(network, random));
+        case 0:
+          parse_npy(bytes = damaged(arrays[random() % arrays.size()], random), "array");
+          break;
+        case 1:
+          use_config(bytes = damaged(CONFIGS[random() % CONFIGS.size()], random), random);
+          break;
+        default:
+          use_weights(bytes = damaged(network, random));
       }
       ++read;
     } catch (const Error&) {
@@ -129,6 +157,7 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
-  std::printf("%lld inputs: %lld read, %lld refused\n", static_cast<long long>(n), static_cast<long long>(read), static_cast<long long>(refused));
+  std::printf("%lld inputs: %lld read, %lld refused\n", static_cast<long long>(n), static_cast<long long>(read),
+              static_cast<long long>(refused));
   return read == 0 || refused == 0;
 }

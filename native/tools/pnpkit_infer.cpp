@@ -49,7 +49,9 @@ struct Options {
   bool quiet = false;
 
   bool has(const std::string& key) const { return given.contains(key); }
-  std::string text(const std::string& key, const std::string& otherwise) const { return has(key) ? given.at(key) : otherwise; }
+  std::string text(const std::string& key, const std::string& otherwise) const {
+    return has(key) ? given.at(key) : otherwise;
+  }
   std::string required(const std::string& key) const {
     if (!has(key)) throw InputError(told("--", key, " is missing; see pnpkit-infer --help."));
     return given.at(key);
@@ -66,7 +68,8 @@ struct Options {
 };
 
 Options parse(int argc, char** argv) {
-  constexpr const char* known[] = {"config", "input", "out", "weights", "steps", "seed", "samples", "batch", "dtype", "engine", "device", "threads", "benchmark"};
+  constexpr const char* known[] = {"config", "input", "out",    "weights", "steps",   "seed",     "samples",
+                                   "batch",  "dtype", "engine", "device",  "threads", "benchmark"};
   Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -87,7 +90,8 @@ Options parse(int argc, char** argv) {
 }
 
 template <class T>
-T chosen(const std::string& option, const std::string& value, std::initializer_list<std::pair<const char*, T>> choices) {
+T chosen(const std::string& option, const std::string& value,
+         std::initializer_list<std::pair<const char*, T>> choices) {
   std::string list;
   for (const auto& [name, meaning] : choices) {
     if (value == name) return meaning;
@@ -121,13 +125,16 @@ struct Job {
       const int64_t n = std::min(at_once, y.size(0) - first);
       std::shared_ptr<Operator> op = make_operator(config["operator"], tensors);
       Tensor sigma = make_sigma(config["noise"], tensors);
-      if (sigma.dim() == 1 && sigma.size(0) > 1) throw CapabilityError("noise.sigma: pnpkit-infer takes one number for all measurements.");
+      if (sigma.dim() == 1 && sigma.size(0) > 1)
+        throw CapabilityError("noise.sigma: pnpkit-infer takes one number for all measurements.");
       op->to(device);
       const Tensor part = y.narrow(0, first, n).to(device).repeat_interleave(samples, 0);
       op->repeat(samples);
       const Problem problem(op, part, sigma);
       const auto show = [&](int64_t done, int64_t of) {
-        if (!quiet) std::fprintf(stderr, "\r%lld/%lld  step %lld/%lld", static_cast<long long>(first + n), static_cast<long long>(y.size(0)), static_cast<long long>(done), static_cast<long long>(of));
+        if (!quiet)
+          std::fprintf(stderr, "\r%lld/%lld  step %lld/%lld", static_cast<long long>(first + n),
+                       static_cast<long long>(y.size(0)), static_cast<long long>(done), static_cast<long long>(of));
       };
       Tensor x = solve(problem, prior, solver, static_cast<uint64_t>(seed), show).cpu();
       parts.push_back(samples > 1 ? x.unflatten(0, at::IntArrayRef({n, samples})) : x);
@@ -139,7 +146,9 @@ struct Job {
   Tensor run(const Path& input) const {
     const Tensor y = read_npy(input);
     const auto rank = static_cast<int64_t>(make_operator(config["operator"], tensors)->out_shape.size());
-    if (y.dim() != rank && y.dim() != rank + 1) throw InputError(told(input.string(), " has ", y.dim(), " axes, expected ", rank, ", or ", rank + 1, " for several measurements."));
+    if (y.dim() != rank && y.dim() != rank + 1)
+      throw InputError(told(input.string(), " has ", y.dim(), " axes, expected ", rank, ", or ", rank + 1,
+                            " for several measurements."));
     if (y.numel() == 0) throw InputError(told(input.string(), " is empty."));
     return y.dim() == rank ? reconstruct(y.unsqueeze(0))[0] : reconstruct(y);
   }
@@ -156,26 +165,39 @@ void run(const Options& options) {
     if (!top.has(key)) throw InputError(told(config_path.string(), ": '", key, "' is missing."));
   if (options.has("steps")) config["solver"]["n_steps"] = options.number("steps", 1, 1);
 
-  const auto device = chosen<at::Device>("device", options.text("device", "cpu"), {{"cpu", at::kCPU}, {"cuda", at::Device(at::kCUDA, 0)}});
+  const auto device = chosen<at::Device>("device", options.text("device", "cpu"),
+                                         {{"cpu", at::kCPU}, {"cuda", at::Device(at::kCUDA, 0)}});
   if (device.is_cuda()) {
     dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);  // registers CUDA with torch_cpu, where it is installed
     if (!at::hasCUDA()) throw CapabilityError("--device cuda: no CUDA here, or a torch without it.");
   }
   Path weights;
-  if (options.has("weights")) weights = options.required("weights");
+  if (options.has("weights"))
+    weights = options.required("weights");
   else if (top.has("prior")) {
     const Settings prior(config["prior"], "prior", nullptr);
     prior.only({"weights", "arithmetic", "compiled", "backend"});
     weights = config_path.parent_path() / prior.text("weights");
-  } else throw InputError("no prior: give --weights, or prior.weights in the config.");
-  const auto arithmetic = chosen<Arithmetic>("dtype", options.text("dtype", "fp32"), {{"fp32", Arithmetic::float32}, {"bf16", Arithmetic::bfloat16}});
+  } else
+    throw InputError("no prior: give --weights, or prior.weights in the config.");
+  const auto arithmetic = chosen<Arithmetic>("dtype", options.text("dtype", "fp32"),
+                                             {{"fp32", Arithmetic::float32}, {"bf16", Arithmetic::bfloat16}});
   const bool fused = chosen<bool>("engine", options.text("engine", "fused"), {{"fused", true}, {"aten", false}});
-  const Job job{config, tensors_of_files(config_path.parent_path()), make_prior(read_weights(weights), arithmetic, device, fused),
-                make_solver(config["solver"]), device, options.number("seed", top.integer("seed", 0), 0), options.number("samples", 1, 1), options.number("batch", 4, 1), options.quiet};
-  if (job.samples > 1 && !std::holds_alternative<PosteriorSampler>(job.solver)) throw InputError("--samples: only posterior_sampler draws samples.");
+  const Job job{config,
+                tensors_of_files(config_path.parent_path()),
+                make_prior(read_weights(weights), arithmetic, device, fused),
+                make_solver(config["solver"]),
+                device,
+                options.number("seed", top.integer("seed", 0), 0),
+                options.number("samples", 1, 1),
+                options.number("batch", 4, 1),
+                options.quiet};
+  if (job.samples > 1 && !std::holds_alternative<PosteriorSampler>(job.solver))
+    throw InputError("--samples: only posterior_sampler draws samples.");
 
   const Path place = out.has_parent_path() ? out.parent_path() : Path(".");
-  if (!std::filesystem::is_directory(place)) throw InputError(told("The folder ", place.string(), " does not exist; make it first."));
+  if (!std::filesystem::is_directory(place))
+    throw InputError(told("The folder ", place.string(), " does not exist; make it first."));
   std::vector<Path> files{input};
   if (std::filesystem::is_directory(input)) {
     files.clear();
@@ -183,10 +205,13 @@ void run(const Options& options) {
       if (entry.path().extension() == ".npy") files.push_back(entry.path());
     std::sort(files.begin(), files.end());
     if (files.empty()) throw InputError(told(input.string(), " holds no .npy file."));
-    if (!std::filesystem::is_directory(out)) throw InputError(told("--out ", out.string(), " must be a folder that exists, as the input is one."));
-  } else if (out.extension() != ".npy") throw InputError(told("--out ", out.string(), ": the image is written as .npy."));
+    if (!std::filesystem::is_directory(out))
+      throw InputError(told("--out ", out.string(), " must be a folder that exists, as the input is one."));
+  } else if (out.extension() != ".npy")
+    throw InputError(told("--out ", out.string(), ": the image is written as .npy."));
 
-  for (const Path& file : files) write_npy(files.size() > 1 || std::filesystem::is_directory(input) ? out / file.filename() : out, job.run(file));
+  for (const Path& file : files)
+    write_npy(files.size() > 1 || std::filesystem::is_directory(input) ? out / file.filename() : out, job.run(file));
   const double first = seconds(began);
   if (const int64_t repeats = options.number("benchmark", 0, 0)) {
     std::vector<double> times;
@@ -196,7 +221,8 @@ void run(const Options& options) {
       times.push_back(seconds(start));
     }
     std::sort(times.begin(), times.end());
-    std::printf("{\"first_s\": %.4f, \"median_s\": %.4f, \"runs\": %zu, \"peak_mib\": %.1f}\n", first, times[times.size() / 2], times.size(), peak_mib());
+    std::printf("{\"first_s\": %.4f, \"median_s\": %.4f, \"runs\": %zu, \"peak_mib\": %.1f}\n", first,
+                times[times.size() / 2], times.size(), peak_mib());
   } else {
     std::fprintf(stderr, "%zu file(s) in %.2f s, at most %.0f MiB\n", files.size(), first, peak_mib());
   }

@@ -15,8 +15,8 @@ namespace pnpkit {
 struct Domain {
   int64_t channels;
   bool complex;
-  double low, high;                 // noise levels
-  std::optional<double> range;      // width of the images' values; none for complex ones
+  double low, high;             // noise levels
+  std::optional<double> range;  // width of the images' values; none for complex ones
 
   void check(const Shape& in_shape, bool complex_images) const;
   Tensor fitted(const Tensor& sigma) const { return sigma.clamp(low, high); }
@@ -47,7 +47,9 @@ class Unfolding {
   size_t networks() const { return blocks_.size(); }
 
  private:
-  struct Steer { Tensor level, lam, keep, step; };  // of one stage, (B,) each
+  struct Steer {
+    Tensor level, lam, keep, step;
+  };  // of one stage, (B,) each
   std::vector<Steer> controls(const Tensor& seen, const Tensor& sigma, const Tensor& noise) const;
 
   double mean_, std_;

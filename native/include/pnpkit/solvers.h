@@ -19,11 +19,12 @@ using Prior = std::variant<Denoiser, Unfolding>;
 
 struct PosteriorSampler {
   int64_t n_steps = 10;
-  double eta = 0;                                 // share of fresh noise
-  std::string method = "multistep";               // or "ddim", "heun"
+  double eta = 0;                    // share of fresh noise
+  std::string method = "multistep";  // or "ddim", "heun"
   std::optional<double> sigma_start, sigma_end;
 
-  Tensor operator()(const Problem& problem, const Unfolding& prior, at::Generator rng, const Progress& progress = {}) const;
+  Tensor operator()(const Problem& problem, const Unfolding& prior, at::Generator rng,
+                    const Progress& progress = {}) const;
 };
 
 struct HQS {
@@ -31,7 +32,8 @@ struct HQS {
   std::optional<double> sigma_start, sigma_end;
   double lam = 0.23, inject = 0;
 
-  Tensor operator()(const Problem& problem, const Denoiser& prior, at::Generator rng, const Progress& progress = {}) const;
+  Tensor operator()(const Problem& problem, const Denoiser& prior, at::Generator rng,
+                    const Progress& progress = {}) const;
 };
 
 struct ADMM {
@@ -39,7 +41,8 @@ struct ADMM {
   std::optional<double> sigma, sigma_start;
   double lam = 0.23, inject = 0;
 
-  Tensor operator()(const Problem& problem, const Denoiser& prior, at::Generator rng, const Progress& progress = {}) const;
+  Tensor operator()(const Problem& problem, const Denoiser& prior, at::Generator rng,
+                    const Progress& progress = {}) const;
 };
 
 using Solver = std::variant<PosteriorSampler, HQS, ADMM>;
@@ -51,7 +54,8 @@ Solver make_solver(const Json& spec);
 Prior make_prior(const Weights& weights, Arithmetic arithmetic, at::Device device, bool fused = true);
 
 // The solver on a prior that it takes; CapabilityError for another one, DivergedError when nothing finite is left.
-Tensor solve(const Problem& problem, const Prior& prior, const Solver& solver, uint64_t seed, const Progress& progress = {});
+Tensor solve(const Problem& problem, const Prior& prior, const Solver& solver, uint64_t seed,
+             const Progress& progress = {});
 
 // Standard normal in each real component, from ``rng``, like ``z``: as Python's randn_like.
 Tensor randn_like(const Tensor& z, at::Generator rng);

@@ -18,7 +18,8 @@ class UNet {
  public:
   // ``options`` as the Python constructor's; tensors are those whose names begin with ``prefix``.
   // fused: own convolutions; false leaves them to ATen.
-  UNet(const Json& options, const Weights& weights, const std::string& prefix, Arithmetic arithmetic, bool fused = true);
+  UNet(const Json& options, const Weights& weights, const std::string& prefix, Arithmetic arithmetic,
+       bool fused = true);
   ~UNet();
   UNet(UNet&&) noexcept;
 

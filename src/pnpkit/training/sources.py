@@ -200,7 +200,7 @@ class Samples(Source):
 
 
 class GaussianField(Source):
-    """Draws of a Gaussian image of mean ``mean`` and ``makers.exponential_covariance``: their prior is known exactly."""
+    """Draws of a Gaussian image with ``makers.exponential_covariance``: their prior is known exactly."""
 
     kind: Literal["gaussian_field"] = "gaussian_field"
     count: PositiveInt
@@ -220,7 +220,9 @@ class GaussianField(Source):
         return list(draws.float().reshape(self.count, 1, self.size, self.size).numpy())
 
 
-AnySource = Annotated[Images | Samples | GaussianField | Array | Volumes | Dicom | KSpace | Kernels, Field(discriminator="kind")]
+AnySource = Annotated[
+    Images | Samples | GaussianField | Array | Volumes | Dicom | KSpace | Kernels, Field(discriminator="kind")
+]
 
 
 def located(path: str) -> Path:

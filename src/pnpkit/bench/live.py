@@ -32,14 +32,21 @@ def live(console: Console, metric: str) -> Iterator[Watch | None]:
                 return
             last = time.monotonic()
             bar.update(task, total=state.total, completed=state.finished)
-            view.update(Group(bar, _table(state, metric)))
+            view.update(Group(bar, _told(state), _table(state, metric)))
 
         yield watch
 
 
 def _table(state: State, metric: str) -> Table:
-    caption = f"{state.reused} from the store, {state.failed} failed" if state.reused or state.failed else None
-    table = Table("data", "task", f"best {metric} so far", caption=caption)
+    table = Table("data", "task", f"best {metric} so far")
     for (data, task), (method, value) in state.best.items():
         table.add_row(data, task, f"{method}: {value:.2f}")
     return table
+
+
+def _told(state: State) -> str:
+    """What the executor does, and what is not as usual."""
+    told = [f"{state.executor}: {state.running} running"]
+    told += [f"choosing settings in {state.searches} searches"] if state.searches else []
+    counts = {"from the store": state.reused, "failed": state.failed, "lost their worker": state.lost}
+    return ", ".join(told + [f"{n} {what}" for what, n in counts.items() if n])

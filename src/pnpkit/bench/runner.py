@@ -24,9 +24,13 @@ POLL = 0.2  # seconds
 
 @dataclass
 class Progress:
-    """What a live view shows."""
+    """What a live view shows: cells; running, lost : of the executor; searches : settings still being chosen."""
 
     total: int
+    executor: str = ""
+    running: int = 0
+    lost: int = 0
+    searches: int = 0
     finished: int = 0
     failed: int = 0
     reused: int = 0
@@ -44,7 +48,7 @@ class Runner:
         self.environment = store.environment(environment(plan.suite.threads))
         self.settings: dict[str, dict[str, Any]] = {}  # of finished searches
         self.tries: dict[str, int] = {}
-        self.progress = Progress(len(plan.cells))
+        self.progress = Progress(len(plan.cells), type(executor).__name__.lower())
         self.waiting: deque[Cell] = deque()
 
     def run(self) -> Progress:
@@ -92,6 +96,7 @@ class Runner:
     def _finish(self, work: Work, answer: Answer | Lost) -> None:
         cell: Cell = work.tag
         if isinstance(answer, Lost):
+            self.progress.lost += 1
             self.tries[cell.key] = self.tries.get(cell.key, 1) + 1
             if answer.again and self.tries[cell.key] <= TRIES:
                 self.executor.submit(work)
@@ -138,9 +143,10 @@ class Runner:
                     metric = self._metric(chooser.search)
                     limit = self.plan.suite.timeout * len(jobs)
                     self.executor.submit(Work((key, settings), jobs, metric, limit))
-            self._tell()
+            self._tell(len(active))
             for work, answer in self.executor.results():
                 key, settings = work.tag
+                self.progress.lost += isinstance(answer, Lost)
                 score, reason = (-np.inf, answer.reason) if isinstance(answer, Lost) else answer
                 active[key].tell(settings, score, reason)
             for key in [k for k, c in active.items() if c.ended]:
@@ -181,7 +187,8 @@ class Runner:
         names = {"data": "", "task": "", "method": "", "image": -1, "seed": 0}
         return {"suite": self.plan.suite.name, "kind": kind} | {n: getattr(of, n, v) for n, v in names.items()}
 
-    def _tell(self) -> None:
+    def _tell(self, searches: int = 0) -> None:
+        self.progress.running, self.progress.searches = self.executor.busy, searches
         if self.watch is not None:
             self.watch(self.progress)
 

@@ -9,7 +9,7 @@ from pnpkit.bench.runner import Progress
 
 
 def shown(state: Progress) -> str:
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=120)
     with live(console, "psnr") as watch:
         assert watch is not None
         watch(state)

@@ -88,6 +88,7 @@ def test_a_drop_in_quality_or_speed_is_told_and_noise_is_not(tmp_path):
     slow["results"]["d | t | y"]["seconds"] = 1.0
     (told,) = regressions(slow, before, "psnr")
     assert "takes 10.00 times as long" in told
+    assert len(regressions(before, slow, "psnr")) == 0  # y got faster, x as it was
     del slow["results"]["d | t | y"]
     assert "it was there before" in regressions(slow, before, "psnr")[0]
 

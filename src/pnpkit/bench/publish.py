@@ -69,10 +69,11 @@ def summary(store: Store, suite: str) -> dict[str, Any]:
 
 
 def regressions(now: dict[str, Any], before: dict[str, Any], metric: str) -> list[str]:
-    """Sentences about methods that got worse beyond their interval, or slower than the others by ``SLOWER``.
+    """Sentences about methods that got worse beyond their interval, or slower by more than ``SLOWER``.
 
     Quality is compared image by image: worse when the whole interval of the mean difference, and more than 0.01 of it,
-    is on the bad side. Times are compared relative to the median over all methods, as machines differ.
+    is on the bad side. Times are compared relative to the median over all methods where that has risen, as machines
+    differ; where it has fallen, as they are: what got faster less than others is not slower.
     """
     found = []
     ratios = {}
@@ -92,6 +93,6 @@ def regressions(now: dict[str, Any], before: dict[str, Any], metric: str) -> lis
             ratios[name] = new["seconds"] / old["seconds"]
     usual = sorted(ratios.values())[(len(ratios) - 1) // 2] if ratios else 1.0
     for name, ratio in ratios.items():
-        if ratio > SLOWER * usual:
+        if ratio > SLOWER * max(usual, 1.0):
             found.append(f"{name}: takes {ratio:.2f} times as long as before, all methods together {usual:.2f} times.")
     return found

@@ -5,27 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 namespace pnpkit {
-
-template <class T>
-void Aligned<T>::resize(size_t n) {
-  const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
-  T* p = n ? static_cast<T*>(std::aligned_alloc(64, bytes)) : nullptr;
-  if (n && !p) throw std::bad_alloc();
-  if (n) std::memset(p, 0, bytes);
-  data_.reset(p);
-  size_ = n;
-}
-template <class T>
-void Aligned<T>::Free::operator()(T* p) const {
-  std::free(p);
-}
-template struct Aligned<float>;
-template struct Aligned<uint16_t>;
 
 namespace {
 

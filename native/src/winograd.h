@@ -6,7 +6,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 
 namespace pnpkit {
@@ -16,14 +19,21 @@ inline int64_t padded(int64_t channels) { return (channels + 15) / 16 * 16; }
 template <class T>
 struct Aligned {  // 64-byte aligned storage, zero at first
   explicit Aligned(size_t n = 0) { resize(n); }
-  void resize(size_t n);
+  void resize(size_t n) {
+    const size_t bytes = (n * sizeof(T) + 63) / 64 * 64;
+    T* p = n ? static_cast<T*>(std::aligned_alloc(64, bytes)) : nullptr;
+    if (n && !p) throw std::bad_alloc();
+    if (n) std::memset(p, 0, bytes);
+    data_.reset(p);
+    size_ = n;
+  }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
   size_t size() const { return size_; }
 
  private:
   struct Free {
-    void operator()(T* p) const;
+    void operator()(T* p) const { std::free(p); }
   };
   std::unique_ptr<T, Free> data_;
   size_t size_ = 0;

@@ -1,0 +1,27 @@
+// In the place of winograd.cpp and cpu.cpp on processors that have no AVX-512: networks then run on ATen's
+// convolutions.
+#include <stdexcept>
+
+#include "winograd.h"
+
+namespace pnpkit {
+
+namespace {
+[[noreturn]] void absent() { throw std::logic_error("own convolutions need AVX-512"); }
+}  // namespace
+
+bool has_avx512() { return false; }
+bool has_avx512_bf16() { return false; }
+
+Conv3x3::Conv3x3(const float*, int64_t, int64_t, bool) { absent(); }
+void Conv3x3::run(Image, Size, const Finish&) const { absent(); }
+Halve::Halve(const float*, int64_t, int64_t, bool) { absent(); }
+void Halve::run(Image, Size, const Finish&) const { absent(); }
+Double::Double(const float*, int64_t, int64_t, bool) { absent(); }
+void Double::run(Image, Size, const Finish&) const { absent(); }
+Head::Head(const float*, int64_t, int64_t) { absent(); }
+void Head::run(const float*, Size, const Finish&) const { absent(); }
+Tail::Tail(const float*, const float*, int64_t, int64_t) { absent(); }
+void Tail::run(Image, Size, float*) const { absent(); }
+
+}  // namespace pnpkit

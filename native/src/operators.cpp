@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "ct.h"
+
 namespace pnpkit {
 namespace {
 
@@ -354,7 +356,7 @@ class MRI : public Operator {
 }  // namespace
 
 bool has_twin(const std::string& name) {
-  return name == "inpainting" || name == "blur" || name == "super_resolution" || name == "mri";
+  return name == "inpainting" || name == "blur" || name == "super_resolution" || name == "mri" || name == "ct";
 }
 
 std::unique_ptr<Operator> make_operator(const Json& spec, const Tensors& tensors) {
@@ -366,9 +368,11 @@ std::unique_ptr<Operator> make_operator(const Json& spec, const Tensors& tensors
   if (name == "blur") return std::make_unique<Blur>(own);
   if (name == "super_resolution") return std::make_unique<SuperResolution>(own);
   if (name == "mri") return std::make_unique<MRI>(own);
-  throw CapabilityError(told("operator '", name.substr(0, 40),
-                             "' has no twin in C++. There are: blur, inpainting, mri, super_resolution. From Python, "
-                             "the network still runs natively, with Python's data steps."));
+  if (name == "ct") return make_ct(own);
+  throw CapabilityError(
+      told("operator '", name.substr(0, 40),
+           "' has no twin in C++. There are: blur, ct, inpainting, mri, super_resolution. From Python, "
+           "the network still runs natively, with Python's data steps."));
 }
 
 }  // namespace pnpkit

@@ -111,8 +111,8 @@ void operators() {
   check(distance(twice->prox(at::ones({1, 1, 4, 4}), at::full({1, 1, 4, 4}, 6.0f), at::ones({1})),
                  at::full({1, 1, 4, 4}, 13.0f / 5)) < 1e-6,
         "exact prox of 2x");
-  check_throws<CapabilityError>([] { make_operator({{"name", "ct"}}, {}); }, "operator without a twin");
-  check_throws<InputError>([] { make_operator({{"nam", "ct"}}, {}); }, "operator without a name");
+  check_throws<CapabilityError>([] { make_operator({{"name", "nufft"}}, {}); }, "operator without a twin");
+  check_throws<InputError>([] { make_operator({{"nam", "nufft"}}, {}); }, "operator without a name");
 }
 
 void files() {

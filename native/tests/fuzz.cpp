@@ -44,6 +44,7 @@ const std::vector<std::string> CONFIGS = {
     R"({"operator":{"name":"inpainting","mask":{"file":"m"},"shape":[1,4,6]},"noise":{"name":"gaussian","sigma":0.1},"solver":{"name":"hqs","n_steps":2}})",
     R"({"operator":{"name":"blur","kernel":{"file":"k"},"shape":[1,4,6],"complex":false},"noise":{"name":"gaussian","sigma":[0.1]},"solver":{"name":"admm","n_steps":2,"lam":0.5}})",
     R"({"operator":{"name":"super_resolution","kernel":{"file":"k"},"factor":2,"shape":[1,4,6]},"noise":{"name":"gaussian","sigma":{"file":"s"}},"solver":{"name":"posterior_sampler","n_steps":2,"eta":0.5,"method":"ddim"}})",
+    R"({"operator":{"name":"ct","angles":{"file":"a"},"shape":[1,4,6],"detectors":7,"pitch":1.1,"offset":null,"source_to_axis":12.0,"source_to_detector":15.0},"noise":{"name":"gaussian","sigma":0.1},"solver":{"name":"hqs"}})",
     R"({"operator":{"name":"mri","mask":{"file":"m"},"maps":{"file":"c"}},"noise":{"name":"gaussian","sigma":1e-3},"solver":{"name":"hqs","sigma_start":null}})"};
 
 const std::vector<std::string> NUMBERS = {
@@ -93,6 +94,7 @@ void use_config(const std::string& text, Random& random) {
     if (!reference.is_object() || !reference.contains("file") || !reference["file"].is_string())
       throw InputError(where + ": no tensor");
     const auto name = reference["file"].get<std::string>();
+    if (name == "a") return at::linspace(0, 3, 5);
     if (name == "s") return at::full({1}, 0.1f);
     if (name == "m") return random() % 50 ? at::ones({1, 4, 6}) : at::full({1, 4, 6}, NAN);
     if (name == "k") return at::full({1, 3, 3}, 0.1f);

@@ -17,7 +17,7 @@ from pnpkit.errors import SpecError
 from .test_jobs import job
 from .toys import run, suite
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 ray = pytest.importorskip("ray")
 
 
@@ -39,20 +39,21 @@ def values(store: Store) -> dict:
     return {(r["method"], r["image"], r["seed"]): r["metrics"] for r in store.rows() if r["kind"] == "cell"}
 
 
-def test_a_worker_and_a_node_are_killed_and_nothing_is_lost(cluster, tmp_path):
+@pytest.mark.parametrize(("seeds", "kills"), [(5, (3, 6)), pytest.param(15, (6, 15), marks=pytest.mark.full)])
+def test_a_worker_and_a_node_are_killed_and_nothing_is_lost(seeds, kills, cluster, tmp_path):
     made, second = cluster
-    told = suite(tasks__blur__seeds=tuple(range(15)), methods__tikhonov__solver={"name": "fista", "n_steps": 400})
+    told = suite(tasks__blur__seeds=tuple(range(seeds)), methods__tikhonov__solver={"name": "fista", "n_steps": 400})
     store = Store(tmp_path / "store")
     planned = plan(told, store)
     killed = []
 
     def kill() -> None:
-        while len(values(store)) < 6:
+        while len(values(store)) < kills[0]:
             time.sleep(0.05)
         workers = [p for p in _children() if "ray::_do" in p[1] or "ray::IDLE" in p[1]]
         os.kill(workers[0][0], signal.SIGKILL)
         killed.append("worker")
-        while len(values(store)) < 15:
+        while len(values(store)) < kills[1]:
             time.sleep(0.05)
         made.remove_node(second, allow_graceful=False)
         killed.append("node")
@@ -63,14 +64,15 @@ def test_a_worker_and_a_node_are_killed_and_nothing_is_lost(cluster, tmp_path):
         end = Runner(planned, store, executor).run()
         thread.join()
     assert killed == ["worker", "node"]
-    assert (end.finished, end.failed) == (60, 0)
+    assert (end.finished, end.failed) == (4 * seeds, 0)
     alone = Store(tmp_path / "alone")
     run(told, alone, Inline())
-    assert values(store).keys() == values(alone).keys() and len(values(store)) == 60
+    assert values(store).keys() == values(alone).keys() and len(values(store)) == 4 * seeds
     for place, metrics in values(alone).items():
         assert values(store)[place]["psnr"] == pytest.approx(metrics["psnr"], abs=1e-3)
 
 
+@pytest.mark.full
 def test_what_takes_too_long_is_stopped(cluster, tmp_path):
     sleep = tmp_path / "sleep.py"
     sleep.write_text("import time; time.sleep(300)")

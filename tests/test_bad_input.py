@@ -396,3 +396,10 @@ def test_specs_of_errors_name_the_component():
     with pytest.raises(SpecError, match=r"given 'big'"):
         Gaussian(sigma="big")
     assert issubclass(Denoiser, spec.Component)
+
+
+@pytest.mark.parametrize("value", [{"make": []}, {"make": None}, {"file": 3}, {"file": None}, {1: 2}])
+def test_a_tensor_that_is_no_reference_is_refused(value):
+    """Found by `make test-full`: these were TypeErrors."""
+    with pytest.raises(PnpkitError):
+        Gaussian(sigma=value)

@@ -41,6 +41,8 @@ def names(kind: str) -> list[str]:
 def get(kind: str, name: str) -> Any:
     """The class or function registered under ``name``; RegistryError with a suggestion if none."""
     entries = _entries(kind)
+    if not isinstance(name, str):
+        raise RegistryError(f"The name of a {kind[:-1]} is a string, given {name!r:.60}.")
     if name not in entries:
         known = [*entries, *_entries("weights")] if kind == "priors" else entries
         raise RegistryError(f"No {kind[:-1]} is called {name!r}.{suggest(name, known)}")

@@ -154,7 +154,11 @@ def load_tensor(source: Mapping[str, Any]) -> torch.Tensor:
     if "make" in source:
         return registry.make(source.pop("make"), **source)
     if "file" not in source or set(source) - {"file", "key"}:
-        raise SpecError(f"A tensor is {{'file': …, 'key': …}} or {{'make': …, …}}; given keys {sorted(source)}")
+        raise SpecError(
+            f"A tensor is {{'file': …, 'key': …}} or {{'make': …, …}}; given keys {sorted(map(str, source))}"
+        )
+    if not isinstance(source["file"], str | Path):
+        raise SpecError(f"The file of a tensor is a path, given {source['file']!r:.60}.")
     path = Path(source["file"])
     if not path.exists():
         raise DataError(f"File {path} does not exist (looked from {Path.cwd()}).")

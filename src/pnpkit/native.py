@@ -42,7 +42,7 @@ def sources() -> Path:
 
 def key() -> str:
     """sha256 over the sources and what they are built against, and where: programs find their libraries by path."""
-    places = f"{sources()} {torch.__path__[0]} {sys.executable}"
+    places = f"{sources()} {torch.__path__[0]} {sys.prefix}"
     digest = hashlib.sha256(f"{torch.__version__} {sys.version} {platform.machine()} {places}".encode())
     for path in sorted(p for p in sources().rglob("*") if p.suffix in (".cpp", ".h", ".txt")):
         digest.update(path.relative_to(sources()).as_posix().encode() + path.read_bytes())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pnpkit import __version__, native
+from pnpkit import __version__
 from pnpkit.composition import compose
 from pnpkit.errors import CapabilityError
 from pnpkit.priors.weights import file_digest, find
@@ -21,7 +21,8 @@ PRIORS = ("diff_unfolding", "unet")
 def export(config: Path, out: Path) -> list[str]:
     """Write ``out``/config.json, its arrays and weights, and package.json with their sha256; lines that say what.
 
-    CapabilityError where pnpkit-infer has no twin of a part: made arrays are written out, so makers are no hindrance.
+    What makers make is written out. CapabilityError for a prior or a ``scale`` that pnpkit-infer does not have; it
+    refuses operators and solvers without a twin itself.
     """
     settings = read_config(config)
     seed = settings.pop("seed", 0)
@@ -35,29 +36,31 @@ def export(config: Path, out: Path) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     weights = out / f"{Path(prior['weights']).stem}.safetensors"
     shutil.copyfile(find(prior["weights"]), weights)
+    arrays: list[Path] = []
+
+    def with_files(value: Any, name: str) -> Any:
+        """Tensors as numbers where they are single ones, else as files."""
+        if not isinstance(value, dict):
+            return value
+        if set(value) != {"sha256"}:
+            return {k: with_files(v, f"{name}_{k}") for k, v in value.items()}
+        tensor = tensors[value["sha256"]]
+        if tensor.ndim == 0:
+            return float(tensor)
+        arrays.append(out / f"{name}.npy")
+        np.save(arrays[-1], tensor.resolve_conj().cpu().numpy())
+        return {"file": arrays[-1].name}
+
     written = {
-        "operator": _with_files(parts["operator"], tensors, out, "operator"),
-        "noise": _with_files(parts["noise"], tensors, out, "noise"),
+        "operator": with_files(parts["operator"], "operator"),
+        "noise": with_files(parts["noise"], "noise"),
         "prior": {"name": prior["name"], "weights": weights.name},
         "solver": {k: v for k, v in encode(made.solver)[0].items() if v is not None},
         "seed": seed,
     }
-    (out / "config.json").write_text(json.dumps(written, indent=1) + "\n")
-    files = sorted(p for p in out.iterdir() if p.name != "package.json")
-    about = {"pnpkit": __version__, "torch": torch.__version__, "sources": native.key()}
-    about["sha256"] = {p.name: file_digest(p) for p in files}
+    config_file = out / "config.json"
+    config_file.write_text(json.dumps(written, indent=1) + "\n")
+    files = [config_file, *arrays, weights]
+    about = {"pnpkit": __version__, "torch": torch.__version__, "sha256": {p.name: file_digest(p) for p in files}}
     (out / "package.json").write_text(json.dumps(about, indent=1) + "\n")
     return [f"wrote {p}" for p in (*files, out / "package.json")]
-
-
-def _with_files(value: Any, tensors: dict[str, torch.Tensor], out: Path, name: str) -> Any:
-    """Tensors as numbers where they are single ones, else as files."""
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"sha256"}:
-        tensor = tensors[value["sha256"]]
-        if tensor.ndim == 0:
-            return float(tensor)
-        np.save(out / f"{name}.npy", tensor.resolve_conj().cpu().numpy())
-        return {"file": f"{name}.npy"}
-    return {k: _with_files(v, tensors, out, f"{name}_{k}") for k, v in value.items()}

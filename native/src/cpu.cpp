@@ -1,5 +1,5 @@
 // Compiled without AVX-512: asks before it is used.
-#include "winograd.h"
+#include "convolutions.h"
 
 namespace pnpkit {
 

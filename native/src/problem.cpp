@@ -15,6 +15,9 @@ Problem::Problem(std::shared_ptr<Operator> op_, Tensor y_, Tensor sigma) : op(st
     throw InputError(told("The measurement is ", shape_text(y.sizes()), ", the operator gives (B, ",
                           shape_text(op->out_shape).substr(1), "."));
   if (y.scalar_type() != kind) throw InputError(told("The measurement is ", y.scalar_type(), ", expected ", kind, "."));
+  if (op->batch != 0 && op->batch != y.size(0))
+    throw InputError(told("The measurement has ", y.size(0), " samples but the operator's parameters are for ",
+                          op->batch, "; give one value per sample or one for all."));
   check_finite(y, "The measurement");
   if (sigma.dim() == 1 && sigma.size(0) == 1) sigma = sigma[0];
   if (sigma.dim() > 1 || (sigma.dim() == 1 && sigma.size(0) != y.size(0)))

@@ -5,9 +5,9 @@
 
 #include <mutex>
 
+#include "convolutions.h"
 #include "pnpkit/error.h"
 #include "pnpkit/settings.h"
-#include "winograd.h"
 
 namespace pnpkit {
 namespace {

@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "../src/winograd.h"
+#include "../src/convolutions.h"
 #include "pnpkit/solvers.h"
 
 using namespace pnpkit;

@@ -109,28 +109,20 @@ double peak_mib() {
 }
 
 struct Job {
-  Json config;
-  Tensors tensors;
+  std::shared_ptr<Operator> op;
+  Tensor sigma;
   Prior prior;
   Solver solver;
-  at::Device device;
   int64_t seed, samples, batch;
   bool quiet;
 
-  // (n, *out_shape) to (n, *in_shape), or (n, samples, *in_shape); one operator a part, whatever its parameters' batch.
+  // (n, *out_shape) to (n, *in_shape), or (n, samples, *in_shape).
   Tensor reconstruct(const Tensor& y) const {
     std::vector<Tensor> parts;
     const int64_t at_once = std::max<int64_t>(1, batch / samples);
     for (int64_t first = 0; first < y.size(0); first += at_once) {
       const int64_t n = std::min(at_once, y.size(0) - first);
-      std::shared_ptr<Operator> op = make_operator(config["operator"], tensors);
-      Tensor sigma = make_sigma(config["noise"], tensors);
-      if (sigma.dim() == 1 && sigma.size(0) > 1)
-        throw CapabilityError("noise.sigma: pnpkit-infer takes one number for all measurements.");
-      op->to(device);
-      const Tensor part = y.narrow(0, first, n).to(device).repeat_interleave(samples, 0);
-      op->repeat(samples);
-      const Problem problem(op, part, sigma);
+      const Problem problem(op, y.narrow(0, first, n).to(op->device()).repeat_interleave(samples, 0), sigma);
       const auto show = [&](int64_t done, int64_t of) {
         if (!quiet)
           std::fprintf(stderr, "\r%lld/%lld  step %lld/%lld", static_cast<long long>(first + n),
@@ -145,7 +137,7 @@ struct Job {
 
   Tensor run(const Path& input) const {
     const Tensor y = read_npy(input);
-    const auto rank = static_cast<int64_t>(make_operator(config["operator"], tensors)->out_shape.size());
+    const auto rank = static_cast<int64_t>(op->out_shape.size());
     if (y.dim() != rank && y.dim() != rank + 1)
       throw InputError(told(input.string(), " has ", y.dim(), " axes, expected ", rank, ", or ", rank + 1,
                             " for several measurements."));
@@ -183,11 +175,17 @@ void run(const Options& options) {
   const auto arithmetic = chosen<Arithmetic>("dtype", options.text("dtype", "fp32"),
                                              {{"fp32", Arithmetic::float32}, {"bf16", Arithmetic::bfloat16}});
   const bool fused = chosen<bool>("engine", options.text("engine", "fused"), {{"fused", true}, {"aten", false}});
-  const Job job{config,
-                tensors_of_files(config_path.parent_path()),
+  const Tensors tensors = tensors_of_files(config_path.parent_path());
+  std::shared_ptr<Operator> op = make_operator(config["operator"], tensors);
+  const Tensor sigma = make_sigma(config["noise"], tensors);
+  if (op->batch > 1 || sigma.numel() > 1)
+    throw CapabilityError(
+        "pnpkit-infer has one operator and one sigma for all measurements; here they are per sample.");
+  op->to(device);
+  const Job job{op,
+                sigma,
                 make_prior(read_weights(weights), arithmetic, device, fused),
                 make_solver(config["solver"]),
-                device,
                 options.number("seed", top.integer("seed", 0), 0),
                 options.number("samples", 1, 1),
                 options.number("batch", 4, 1),

@@ -22,6 +22,7 @@ class Operator {
 
   Shape in_shape, out_shape;  // without batch
   bool complex = false;       // images and measurements
+  int64_t batch = 0;          // how many samples its parameters are for; 0 for any
 
   virtual Tensor forward(const Tensor& x) const = 0;
   virtual Tensor adjoint(const Tensor& y) const = 0;
@@ -29,14 +30,12 @@ class Operator {
   // argmin_x ½‖x − z‖² + tau/2·‖A x − y‖²: by conjugate gradients where there is no closed form.
   virtual Tensor prox(const Tensor& z, const Tensor& y, const Tensor& tau) const;
   // ‖A‖, () or (B,): by power iteration where it is not known.
-  virtual Tensor norm(int64_t batch) const;
+  virtual Tensor norm(int64_t samples) const;
   // A first image from the data: the best multiple of Aᴴ y.
   virtual Tensor initial(const Tensor& y) const;
   virtual at::Device device() const = 0;
   // Moved to a device, in place.
   virtual void to(at::Device device) = 0;
-  // Every parameter per sample, n times in a row.
-  virtual void repeat(int64_t n) = 0;
 
   double cg_tol = 1e-5;
   int64_t cg_max_iter = 100;
@@ -53,8 +52,6 @@ Tensor expand(const Tensor& value, const Tensor& like);
 // Re⟨a, b⟩ and ‖a‖ per sample, (B,).
 Tensor overlap(const Tensor& a, const Tensor& b);
 Tensor norm_of(const Tensor& a);
-// A tensor with a batch of its own, n times in a row; as it is without one. ``rank`` is that of one value.
-Tensor repeated(const Tensor& value, int64_t rank, int64_t n);
 void check_finite(const Tensor& t, const std::string& what);
 std::string shape_text(at::IntArrayRef shape);
 

@@ -1,6 +1,6 @@
 // The noise-conditioned U-Net of src/pnpkit/priors/networks/unet.py, from its weights alone: any height and width.
 //
-// On a CPU with AVX-512 its convolutions are our own (src/winograd.h); elsewhere, CUDA included, they are ATen's.
+// On a CPU with AVX-512 its convolutions are our own (src/convolutions.h); elsewhere, CUDA included, they are ATen's.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,8 +1,8 @@
-// In the place of winograd.cpp and cpu.cpp on processors that have no AVX-512: networks then run on ATen's
+// In the place of the convolutions on processors that have no AVX-512: networks then run on ATen's
 // convolutions.
 #include <stdexcept>
 
-#include "winograd.h"
+#include "convolutions.h"
 
 namespace pnpkit {
 
@@ -13,11 +13,12 @@ namespace {
 bool has_avx512() { return false; }
 bool has_avx512_bf16() { return false; }
 
-Conv3x3::Conv3x3(const float*, int64_t, int64_t, bool) { absent(); }
+void Panels::put(size_t, const float*, int64_t, int64_t) { absent(); }
+Conv3x3::Conv3x3(const float*, int64_t, int64_t, bool) : weight_(0, false) { absent(); }
 void Conv3x3::run(Image, Size, const Finish&) const { absent(); }
-Halve::Halve(const float*, int64_t, int64_t, bool) { absent(); }
+Halve::Halve(const float*, int64_t, int64_t, bool) : weight_(0, false) { absent(); }
 void Halve::run(Image, Size, const Finish&) const { absent(); }
-Double::Double(const float*, int64_t, int64_t, bool) { absent(); }
+Double::Double(const float*, int64_t, int64_t, bool) : weight_(0, false) { absent(); }
 void Double::run(Image, Size, const Finish&) const { absent(); }
 Head::Head(const float*, int64_t, int64_t) { absent(); }
 void Head::run(const float*, Size, const Finish&) const { absent(); }

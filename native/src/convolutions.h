@@ -1,7 +1,4 @@
-// 3×3 convolutions by Winograd's F(4×4, 3×3), for CPUs with AVX-512.
-//
-// Lavin & Gray, CVPR 2016 (arXiv 1509.09308, §4): an output tile of 4×4 pixels from an input tile of 6×6 costs 36
-// products a channel pair in place of 144. Images are float, NHWC, channels padded with zeros to a multiple of 16.
+// The convolutions of a U-Net, for CPUs with AVX-512. Images are NHWC, channels padded with zeros to a multiple of 16.
 #pragma once
 
 #include <cstddef>
@@ -62,6 +59,28 @@ struct Size {
 bool has_avx512();
 bool has_avx512_bf16();
 
+// Matrices of weights as the products read them: float, or rounded to bfloat16.
+class Panels {
+ public:
+  Panels(size_t numbers, bool bf16) : bf16_(bf16), exact_(bf16 ? 0 : numbers), half_(bf16 ? numbers : 0) {}
+  // A row-major matrix (k, columns), kept from number ``at`` on.
+  void put(size_t at, const float* matrix, int64_t k, int64_t columns);
+  // f(image, weights), both in the arithmetic of the weights.
+  template <class F>
+  void with(Image image, const F& f) const {
+    if (bf16_)
+      f(static_cast<const uint16_t*>(image.half), half_.data());
+    else
+      f(static_cast<const float*>(image.exact), exact_.data());
+  }
+
+ private:
+  bool bf16_;
+  Aligned<float> exact_;
+  Aligned<uint16_t> half_;
+};
+
+// 3×3 by Winograd's F(4×4, 3×3) (winograd.cpp).
 class Conv3x3 {
  public:
   // weight (out, in, 3, 3) contiguous; bf16: products of bfloat16 numbers, sums in float; the image is then in
@@ -71,9 +90,7 @@ class Conv3x3 {
 
  private:
   int64_t in_, out_;  // padded
-  bool bf16_;
-  Aligned<float> exact_;
-  Aligned<uint16_t> half_;
+  Panels weight_;
 };
 
 // 2×2 with stride 2, and its transpose; weights as torch's Conv2d (out, in, 2, 2) and ConvTranspose2d (in, out, 2, 2).
@@ -83,13 +100,8 @@ class Halve {
   void run(Image image, Size fine, const Finish& finish) const;
 
  private:
-  template <class T>
-  void run_on(const T* image, const T* weight, Size fine, const Finish& finish) const;
-
   int64_t in_, out_;
-  bool bf16_;
-  Aligned<float> exact_;
-  Aligned<uint16_t> half_;
+  Panels weight_;
 };
 
 class Double {
@@ -98,13 +110,8 @@ class Double {
   void run(Image image, Size coarse, const Finish& finish) const;
 
  private:
-  template <class T>
-  void run_on(const T* image, const T* weight, Size coarse, const Finish& finish) const;
-
   int64_t in_, out_;
-  bool bf16_;
-  Aligned<float> exact_;
-  Aligned<uint16_t> half_;
+  Panels weight_;
 };
 
 // 3×3 from few channels (planes, NCHW) and to few channels.

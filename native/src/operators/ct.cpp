@@ -1,11 +1,12 @@
-#include "ct.h"
-
+// The twin of src/pnpkit/operators/ct.py: parallel and fan beam, on the CPU.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+
+#include "parts.h"
 
 namespace pnpkit {
 namespace {
@@ -45,12 +46,10 @@ class CT : public Operator {
  public:
   explicit CT(const Settings& s) {
     s.only({"angles", "shape", "detectors", "pitch", "pixel", "offset", "source_to_axis", "source_to_detector"});
-    in_shape = s.integers("shape");
-    if (in_shape.size() != 3 || *std::min_element(in_shape.begin(), in_shape.end()) < 1 ||
-        *std::max_element(in_shape.begin(), in_shape.end()) > (1 << 14))
-      throw InputError(told(s.where(), ": shape is (C, H, W), given ", shape_text(in_shape), "."));
-    angles_ = list(s, "angles", s.tensor("angles"));
-    offset_ = s.has("offset") ? list(s, "offset", s.tensor("offset")) : at::zeros({1, 1}, at::kDouble);
+    in_shape = required_shape(s);
+    const Tensor angles = s.tensor("angles"), offset = s.has("offset") ? s.tensor("offset") : at::zeros({1});
+    angles_ = list(s, "angles", angles), offset_ = list(s, "offset", offset);
+    batch = std::max(batch_of(angles, 1), batch_of(offset, 1));
     if (offset_.size(1) != 1) throw InputError(told(s.where(), ".offset is one number, or one per sample."));
     if (angles_.size(0) > 1 && offset_.size(0) > 1 && angles_.size(0) != offset_.size(0))
       throw InputError(
@@ -153,10 +152,6 @@ class CT : public Operator {
   at::Device device() const override { return at::kCPU; }
   void to(at::Device device) override {
     if (!device.is_cpu()) throw CapabilityError("operator ct works on the CPU only.");
-  }
-  void repeat(int64_t n) override {
-    angles_ = repeated(angles_, 1, n), offset_ = repeated(offset_, 1, n);
-    derive();
   }
 
  private:

@@ -22,10 +22,6 @@ Tensor overlap(const Tensor& a, const Tensor& b) {
 
 Tensor norm_of(const Tensor& a) { return overlap(a, a).sqrt(); }
 
-Tensor repeated(const Tensor& value, int64_t rank, int64_t n) {
-  return value.dim() == rank + 1 && value.size(0) > 1 ? value.repeat_interleave(n, 0) : value;
-}
-
 void check_finite(const Tensor& t, const std::string& what) {
   const Tensor parts = t.is_complex() ? at::view_as_real(t) : t;
   if (!at::isfinite(parts).all().item<bool>()) throw InputError(told(what, " contains NaN or Inf; repair the file."));
@@ -66,9 +62,9 @@ Tensor Operator::prox(const Tensor& z, const Tensor& y, const Tensor& tau) const
   return z + x;
 }
 
-Tensor Operator::norm(int64_t batch) const {
+Tensor Operator::norm(int64_t samples) const {
   auto rng = at::detail::createCPUGenerator(0);
-  std::vector<int64_t> shape{batch};
+  std::vector<int64_t> shape{samples};
   shape.insert(shape.end(), in_shape.begin(), in_shape.end());
   Tensor v = at::randn(shape, rng, complex ? at::kComplexFloat : at::kFloat).to(device());
   v = v / expand(norm_of(v), v);

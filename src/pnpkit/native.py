@@ -74,15 +74,15 @@ def build(report: Callable[[str], None] = print, sanitize: bool = False) -> Path
         raise CapabilityError(f"The native backend cannot be built: {' '.join(missing)}")
     target.mkdir(parents=True, exist_ok=True)
     configure = [
-        _tool("cmake"), "-S", str(sources()), "-B", str(target), "-G", "Ninja",
-        f"-DCMAKE_MAKE_PROGRAM={_tool('ninja')}", f"-DPNPKIT_TORCH={torch.__path__[0]}",
+        tool("cmake"), "-S", str(sources()), "-B", str(target), "-G", "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DPNPKIT_TORCH={torch.__path__[0]}",
         f"-DPNPKIT_JSON={_json_include()}", f"-DPNPKIT_SANITIZE={'ON' if sanitize else 'OFF'}",
         *([] if sanitize else [f"-DPNPKIT_PYTHON={sys.executable}"]),
     ]  # fmt: skip
     report(f"building {sources()} in {target}, about half a minute")
     with (target / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be building
-        for command in (configure, [_tool("cmake"), "--build", str(target), "--parallel", str(_jobs())]):
+        for command in (configure, [tool("cmake"), "--build", str(target), "--parallel", str(_jobs())]):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 said = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
@@ -97,9 +97,9 @@ def lacking() -> list[str]:
     if not (os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")):
         sentences.append("There is no C++ compiler (Debian: apt install g++).")
     sentences += [
-        f"There is no {tool} (pip install 'pnpkit[native]')."
-        for tool in ("cmake", "ninja")
-        if not shutil.which(_tool(tool))
+        f"There is no {name} (pip install 'pnpkit[native]')."
+        for name in ("cmake", "ninja")
+        if not shutil.which(tool(name))
     ]
     if _json_include() is None:
         sentences.append("nlohmann/json is missing (pip install 'pnpkit[native]').")
@@ -177,7 +177,7 @@ def _built(target: Path) -> bool:
     return (target / COMPLETE).is_file()
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
     """A program of this environment, else of the system."""
     own = Path(sys.executable).parent / name
     return str(own) if own.is_file() else shutil.which(name) or name

@@ -164,7 +164,7 @@ def process_rows(repeats: int) -> list[dict]:
         "prior": {"name": "diff_unfolding", "weights": "unfold_photos"},
     }  # fmt: skip
     (folder / "c.yaml").write_text(json.dumps(config))
-    export(folder / "c.yaml", folder / "package")
+    export(str(folder / "c.yaml"), folder / "package")
     np.save(folder / "y.npy", problem(torch.rand(1, 1, SIZE, SIZE)).y[0].numpy())
     script = (
         "import sys, torch, numpy as np; torch.set_num_threads(4)\n"
@@ -197,21 +197,8 @@ def process_rows(repeats: int) -> list[dict]:
 
 
 def infer(folder: Path, inputs: list[str], dtype: str) -> list[str]:
-    program, config = str(native.program()), str(folder / "package" / "config.json")
-    return [
-        program,
-        "--config",
-        config,
-        "--input",
-        inputs[0],
-        "--out",
-        inputs[1],
-        "--dtype",
-        dtype,
-        "--quiet",
-        "--threads",
-        "4",
-    ]
+    files = ["--config", str(folder / "package" / "config.json"), "--input", inputs[0], "--out", inputs[1]]
+    return [str(native.program()), *files, "--dtype", dtype, "--quiet", "--threads", "4"]
 
 
 def peak(command: list[str]) -> tuple[float, float]:

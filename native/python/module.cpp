@@ -12,29 +12,21 @@ using Free = py::call_guard<py::gil_scoped_release>;
 
 struct Network {
   std::string path;
-  bool bf16, fused;
+  std::optional<bool> bf16;
   Prior prior;
 
-  Network(const std::string& file, bool half, bool own)
-      : path(file),
-        bf16(half),
-        fused(own),
-        prior(make_prior(read_weights(file), half ? Arithmetic::bfloat16 : Arithmetic::float32, at::kCPU, own)) {}
+  Network(const std::string& place, std::optional<bool> half, bool own)
+      : path(place), bf16(half), prior(read_prior(place, arithmetic(half), at::kCPU, own)) {}
+
+  static std::optional<Arithmetic> arithmetic(std::optional<bool> half) {
+    if (!half) return std::nullopt;
+    return *half ? Arithmetic::bfloat16 : Arithmetic::float32;
+  }
 
   template <class Kind>
   const Kind& as() const {
     if (!std::holds_alternative<Kind>(prior)) throw CapabilityError(path + " is of another kind.");
     return std::get<Kind>(prior);
-  }
-  const UNet& unet(size_t k) const {
-    return std::visit(
-        [&](const auto& p) -> const UNet& {
-          if constexpr (std::is_same_v<std::decay_t<decltype(p)>, Unfolding>)
-            return p.network(k);
-          else
-            return p.network();
-        },
-        prior);
   }
 };
 
@@ -69,7 +61,7 @@ PYBIND11_MODULE(_pnpkit_native, m) {
   m.def("has_twin", &has_twin);
   m.def("read_npy", [](const std::string& path) { return read_npy(path); });
   py::class_<Network>(m, "Network")
-      .def(py::init<const std::string&, bool, bool>(), py::arg("path"), py::arg("bf16") = false,
+      .def(py::init<const std::string&, std::optional<bool>, bool>(), py::arg("path"), py::arg("bf16") = py::none(),
            py::arg("fused") = true, Free())
       .def(
           "denoise", [](const Network& n, const Tensor& x, const Tensor& sigma) { return n.as<Denoiser>()(x, sigma); },
@@ -83,10 +75,11 @@ PYBIND11_MODULE(_pnpkit_native, m) {
       .def(
           "body",
           [](const Network& n, size_t k, const Tensor& image, const Tensor& embedding) {
-            return n.unet(k)(image, embedding);
+            return n.as<Unfolding>().network(k)(image, embedding);
           },
           Free())
-      .def_property_readonly("engine", [](const Network& n) { return n.unet(0).engine(); })
+      .def_property_readonly(
+          "engine", [](const Network& n) { return std::visit([](const auto& p) { return p.engine(); }, n.prior); })
       .def_readonly("path", &Network::path)
       .def_readonly("bf16", &Network::bf16);
   py::class_<Problem, std::shared_ptr<Problem>>(m, "Problem")

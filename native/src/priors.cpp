@@ -22,8 +22,8 @@ double positive(const Settings& s, const char* key) {
   return value;
 }
 
-Domain domain_of(const Weights& weights, int64_t channels, bool complex) {
-  const Json range = weights.network.value("sigma_range", Json());
+Domain domain_of(const Json& network, int64_t channels, bool complex) {
+  const Json range = network.value("sigma_range", Json());
   if (!range.is_array() || range.size() != 2 || !range[0].is_number() || !range[1].is_number())
     throw InputError("The weights do not say for which noise levels they were trained.");
   Domain d{complex ? 1 : channels, complex, range[0], range[1], std::nullopt};
@@ -65,7 +65,7 @@ void Domain::check(const Shape& in_shape, bool complex_images) const {
 Denoiser::Denoiser(const Weights& weights, Arithmetic arithmetic, bool fused)
     : domain([&] {
         const auto s = described(weights, "pnpkit-unet-1");
-        return domain_of(weights, s.integer("channels"), s.flag("complex", false));
+        return domain_of(weights.network, s.integer("channels"), s.flag("complex", false));
       }()),
       net_([&] {
         const auto s = described(weights, "pnpkit-unet-1");
@@ -74,11 +74,36 @@ Denoiser::Denoiser(const Weights& weights, Arithmetic arithmetic, bool fused)
         return Preconditioned{UNet(options, weights, "", arithmetic, fused), s.number("mean", 0), positive(s, "std")};
       }()) {}
 
+Denoiser::Denoiser(const Package& package)
+    : domain([&] {
+        const Settings s(package.network, "package.json: network", nullptr);
+        if (!package.compiled())
+          throw InputError(told(package.folder.string(), " holds weights; read them with read_weights."));
+        Domain d = domain_of(package.network, s.integer("channels"), false);
+        d.range = s.optional_number("range");
+        return d;
+      }()),
+      net_(Compiled(package)) {}
+
 Tensor Denoiser::operator()(const Tensor& x, const Tensor& sigma) const {
   const at::NoGradGuard guard;
   check_sigma(domain, x, sigma);
-  const Tensor e = net_.network.embedding(net_.coordinate(sigma));
-  return as_before(net_(as_real(x, net_.network.multiple()), sigma, e, Tensor()), x);
+  if (const auto* compiled = std::get_if<Compiled>(&net_)) return (*compiled)(x, sigma);
+  const auto& net = std::get<Preconditioned>(net_);
+  const Tensor e = net.network.embedding(net.coordinate(sigma));
+  return as_before(net(as_real(x, net.network.multiple()), sigma, e, Tensor()), x);
+}
+
+void Denoiser::to(at::Device device) {
+  if (auto* net = std::get_if<Preconditioned>(&net_))
+    net->network.to(device);
+  else if (!device.is_cpu())
+    throw CapabilityError("A compiled network runs on the CPU that it was compiled for.");
+}
+
+std::string Denoiser::engine() const {
+  if (const auto* compiled = std::get_if<Compiled>(&net_)) return compiled->engine();
+  return std::get<Preconditioned>(net_).network.engine();
 }
 
 Unfolding::Unfolding(const Weights& weights, Arithmetic arithmetic, bool fused) {
@@ -104,7 +129,7 @@ Unfolding::Unfolding(const Weights& weights, Arithmetic arithmetic, bool fused) 
   steer_bias_[0] = tensor_of(weights, "steer.0.bias", {HIDDEN});
   steer_weight_[1] = tensor_of(weights, "steer.2.weight", {4 * stages_, HIDDEN}),
   steer_bias_[1] = tensor_of(weights, "steer.2.bias", {4 * stages_});
-  domain = domain_of(weights, c, complex_);
+  domain = domain_of(weights.network, c, complex_);
 }
 
 void Unfolding::to(at::Device device) {

@@ -199,6 +199,22 @@ Prior make_prior(const Weights& weights, Arithmetic arithmetic, at::Device devic
   return prior;
 }
 
+Prior read_prior(const Path& path, std::optional<Arithmetic> arithmetic, at::Device device, bool fused) {
+  if (!std::filesystem::is_directory(path))
+    return make_prior(read_weights(path), arithmetic.value_or(Arithmetic::float32), device, fused);
+  const Package package(path);
+  if (!package.compiled()) {
+    const Path weights = package.file(package.network["file"].get<std::string>());
+    return make_prior(read_weights(weights), arithmetic.value_or(package.arithmetic()), device, fused);
+  }
+  if (arithmetic.value_or(package.arithmetic()) != package.arithmetic())
+    throw CapabilityError(told(path.string(), " was compiled for ", package.network["dtype"].get<std::string>(),
+                               "; export it again for another arithmetic."));
+  Denoiser prior(package);
+  prior.to(device);
+  return prior;
+}
+
 Tensor solve(const Problem& problem, const Prior& prior, const Solver& solver, uint64_t seed,
              const Progress& progress) {
   const at::Generator rng = generator(problem.y.device(), seed);

@@ -126,6 +126,15 @@ void files() {
   check_throws<InputError>([] { read_npy("/nowhere.npy"); }, "no file");
   check_throws<InputError>([] { parse_json(std::string(100000, '['), "deep"); }, "deep JSON");
   check_throws<InputError>([] { parse_weights("12345678{}", "w"); }, "no weights");
+  check_throws<InputError>([] { Package("/nowhere"); }, "no package");
+  for (const auto& [text, digits] :
+       {std::pair<std::string, const char*>  // FIPS 180-4's examples
+        {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+        {std::string(1000000, 'a'), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"}})
+    check(sha256(text) == digits, "sha256 of " + std::to_string(text.size()) + " bytes");
 }
 
 void randomness() {  // torch.randn(3, generator=torch.Generator().manual_seed(0))

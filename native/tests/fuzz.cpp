@@ -2,11 +2,14 @@
 // refused with an Error; anything else (another exception, a signal, a sanitizer's report) is a failure.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "pnpkit/solvers.h"
@@ -122,6 +125,20 @@ void use_weights(const std::string& bytes) {
            at::full({1}, denoiser.domain.low));
 }
 
+const std::string PACKAGE =
+    R"({"format":"pnpkit-package-1","network":{"file":"w","dtype":"fp32"},"prior":{"name":"unet"},)"
+    R"("sha256":{"w":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}})";  // of "abc"
+const std::string COMPILED =
+    R"({"format":"pnpkit-package-1","network":{"compiled":[{"file":"w","multiple":8,"least":8},{"file":"w","size":[4,6]}],)"
+    R"("dtype":"bf16","channels":1,"sigma_range":[0.01,1.0],"range":null,"torch":"0.0.0","cpu":["sse"]},"prior":{"name":"drunet"},)"
+    R"("sha256":{"w":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}})";
+
+void use_package(const std::string& text, const Path& folder) {
+  std::ofstream(folder / "package.json", std::ios::binary) << text;
+  const Package package(folder);
+  if (package.compiled()) Denoiser denoiser(package);  // refused: it is for another torch
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -137,16 +154,23 @@ int main(int argc, char** argv) {
     Random fixed(1);
     use_config(text, fixed);
   }
+  const Path folder = std::filesystem::temp_directory_path() / told("pnpkit-fuzz-", getpid());
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder / "w") << "abc";
+  use_package(PACKAGE, folder);
   int64_t read = 0, refused = 0;
   for (int64_t i = 0; i < n; ++i) {
     std::string bytes;
     try {
-      switch (i % 3) {
+      switch (i % 4) {
         case 0:
           parse_npy(bytes = damaged(arrays[random() % arrays.size()], random), "array");
           break;
         case 1:
           use_config(bytes = damaged(CONFIGS[random() % CONFIGS.size()], random), random);
+          break;
+        case 2:
+          use_package(bytes = damaged(random() % 2 ? PACKAGE : COMPILED, random), folder);
           break;
         default:
           use_weights(bytes = damaged(network, random));
@@ -159,6 +183,7 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
+  std::filesystem::remove_all(folder);
   std::printf("%lld inputs: %lld read, %lld refused\n", static_cast<long long>(n), static_cast<long long>(read),
               static_cast<long long>(refused));
   return read == 0 || refused == 0;

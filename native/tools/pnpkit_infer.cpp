@@ -22,19 +22,20 @@ constexpr const char* HELP = R"(usage: pnpkit-infer --config CONFIG.json --input
 Reconstructs an image from a measurement. CONFIG holds what `pnpkit solve` takes, as JSON:
   {"operator": {"name": "blur", "kernel": {"file": "kernel.npy"}, "shape": [1, 256, 256]},
    "noise": {"name": "gaussian", "sigma": 0.02},
-   "prior": {"name": "diff_unfolding", "weights": "unfold_photos.safetensors"},
+   "prior": {"package": "."}, or {"weights": "unfold_photos.safetensors"},
    "solver": {"name": "posterior_sampler", "n_steps": 1}, "seed": 0}
 Files in it are relative to it. Solvers: posterior_sampler (weights of Diff-Unfolding), hqs and admm (of a denoiser).
+A package is a folder written by `pnpkit native export`.
 
   --config FILE     operator, noise, prior, solver, seed
   --input PATH      a .npy measurement, (*out_shape) or (N, *out_shape), or a folder of such files
   --out PATH        the .npy image to write; a folder, when the input is one
-  --weights FILE    in place of the config's prior
+  --prior PATH      weights or a package, in place of the config's prior
   --steps N         in place of the solver's n_steps
   --seed N          in place of the config's seed
   --samples N       draws of every measurement: the output is (N, …), or (images, N, …)
   --batch N         measurements at once, which bounds the memory (4)
-  --dtype TYPE      fp32 or bf16 arithmetic of the network (fp32)
+  --dtype TYPE      fp32 or bf16 arithmetic of the network (the package's; fp32 for weights)
   --engine NAME     fused or aten convolutions (fused where the CPU has AVX-512)
   --device NAME     cpu or cuda (cpu)
   --threads N       (as many as cores)
@@ -68,8 +69,8 @@ struct Options {
 };
 
 Options parse(int argc, char** argv) {
-  constexpr const char* known[] = {"config", "input", "out",    "weights", "steps",   "seed",     "samples",
-                                   "batch",  "dtype", "engine", "device",  "threads", "benchmark"};
+  constexpr const char* known[] = {"config", "input", "out",    "prior",  "steps",   "seed",     "samples",
+                                   "batch",  "dtype", "engine", "device", "threads", "benchmark"};
   Options options;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
@@ -163,17 +164,20 @@ void run(const Options& options) {
     dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);  // registers CUDA with torch_cpu, where it is installed
     if (!at::hasCUDA()) throw CapabilityError("--device cuda: no CUDA here, or a torch without it.");
   }
-  Path weights;
-  if (options.has("weights"))
-    weights = options.required("weights");
-  else if (top.has("prior")) {
-    const Settings prior(config["prior"], "prior", nullptr);
-    prior.only({"weights", "arithmetic", "compiled", "backend"});
-    weights = config_path.parent_path() / prior.text("weights");
-  } else
-    throw InputError("no prior: give --weights, or prior.weights in the config.");
-  const auto arithmetic = chosen<Arithmetic>("dtype", options.text("dtype", "fp32"),
-                                             {{"fp32", Arithmetic::float32}, {"bf16", Arithmetic::bfloat16}});
+  Path prior;
+  if (options.has("prior")) {
+    prior = options.required("prior");
+  } else if (top.has("prior")) {
+    const Settings told_prior(config["prior"], "prior", nullptr);
+    told_prior.only({"weights", "package", "arithmetic", "compiled", "backend"});
+    prior = config_path.parent_path() / told_prior.text(told_prior.has("package") ? "package" : "weights");
+  } else {
+    throw InputError("no prior: give --prior, or prior.package or prior.weights in the config.");
+  }
+  std::optional<Arithmetic> arithmetic;
+  if (options.has("dtype"))
+    arithmetic = chosen<Arithmetic>("dtype", options.required("dtype"),
+                                    {{"fp32", Arithmetic::float32}, {"bf16", Arithmetic::bfloat16}});
   const bool fused = chosen<bool>("engine", options.text("engine", "fused"), {{"fused", true}, {"aten", false}});
   const Tensors tensors = tensors_of_files(config_path.parent_path());
   std::shared_ptr<Operator> op = make_operator(config["operator"], tensors);
@@ -184,7 +188,7 @@ void run(const Options& options) {
   op->to(device);
   const Job job{op,
                 sigma,
-                make_prior(read_weights(weights), arithmetic, device, fused),
+                read_prior(prior, arithmetic, device, fused),
                 make_solver(config["solver"]),
                 options.number("seed", top.integer("seed", 0), 0),
                 options.number("samples", 1, 1),

@@ -207,13 +207,27 @@ def native_status() -> None:
 
 @native_app.command("export")
 def native_export(
-    config: Annotated[Path, typer.Argument(help="A config of `pnpkit solve` (YAML).")],
-    out: Annotated[Path, typer.Argument(help="The folder to make: config.json, arrays (.npy), weights.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A config of `pnpkit solve` (YAML); or a prior alone: the name of shipped weights, a .safetensors "
+            """file, or JSON as '{"name": "ffdnet", "weights": "FFDNet_gray.npz"}'."""
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    dtype: Annotated[str, typer.Option(help="fp32 or bf16 arithmetic of the network.")] = "fp32",
+    shape: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="Size of the images that a network is compiled for, as 256x256, or dynamic (any); may be repeated. "
+            "Diff-Unfolding and our U-Nets are not compiled and take every size."
+        ),
+    ] = None,
 ) -> None:
-    """Write all that pnpkit-infer needs to run a config without Python."""
-    from pnpkit.native_package import export
+    """Write what pnpkit-infer needs to run a prior, or a whole config, without Python: a package."""
+    from pnpkit.native_package import export, read_dtype, read_size
 
-    for line in export(config, out):
+    for line in export(model, out, read_dtype(dtype), [read_size(s) for s in shape or ["dynamic"]]):
         console.print(line)
 
 

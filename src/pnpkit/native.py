@@ -131,8 +131,11 @@ def absent() -> str | None:
     return None
 
 
-def network(backend: Backend, weights: Path, bf16: bool) -> Any:
-    """The network of a weights file; None for Python, and for "auto" where there is no native one."""
+def network(backend: Backend, weights: Path, bf16: bool | None = None) -> Any:
+    """The network of a weights file or a package; None for Python, and for "auto" where there is no native one.
+
+    bf16 : None for a package's own arithmetic.
+    """
     if backend == "python":
         return None
     try:
@@ -146,7 +149,7 @@ def network(backend: Backend, weights: Path, bf16: bool) -> Any:
     return made
 
 
-def _network(path: str, bf16: bool) -> Any:
+def _network(path: str, bf16: bool | None) -> Any:
     return load().Network(path, bf16=bf16)
 
 

@@ -36,7 +36,7 @@ def package(tmp_path_factory):
         "seed": 7,
     }
     (folder / "c.yaml").write_text(json.dumps(config))
-    export(folder / "c.yaml", folder / "p")
+    export(str(folder / "c.yaml"), folder / "p")
     problem = photo_problem()
     np.save(folder / "p" / "y.npy", problem.y.numpy())
     return folder / "p", problem
@@ -83,7 +83,7 @@ def test_program_draws_samples_and_reads_folders(package, tmp_path):
         (["--wat", "1"], 2, "unknown option"),
         (["--dtype", "int8"], 2, "expected one of fp32, bf16"),
         (["--input", "nowhere.npy"], 2, "is not a file"),
-        (["--weights", "{config}"], 2, "truncated, or not a .safetensors file"),
+        (["--prior", "{config}"], 2, "truncated, or not a .safetensors file"),
         (["--device", "cuda"], 3, "no CUDA here"),
         (["--out", "/nowhere/x.npy"], 2, "folder /nowhere does not exist"),
         (["--out", "x.png"], 2, "written as .npy"),
@@ -157,7 +157,7 @@ def test_export_refuses_what_the_program_cannot_run(tmp_path):
     }
     (tmp_path / "c.yaml").write_text(json.dumps(config | {"noise": {"name": "gaussian", "sigma": 0.1}}))
     with pytest.raises(CapabilityError, match="not tv"):
-        export(tmp_path / "c.yaml", tmp_path / "p")
+        export(str(tmp_path / "c.yaml"), tmp_path / "p")
 
 
 def test_ctest():

@@ -4,8 +4,11 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <variant>
 #include <vector>
 
+#include "pnpkit/package.h"
 #include "pnpkit/problem.h"
 #include "pnpkit/unet.h"
 
@@ -22,18 +25,19 @@ struct Domain {
   Tensor fitted(const Tensor& sigma) const { return sigma.clamp(low, high); }
 };
 
-// D(x, sigma) = E[x0 | x0 + sigma·n = x]; weights of form "pnpkit-unet-1".
+// D(x, sigma) = E[x0 | x0 + sigma·n = x]; weights of form "pnpkit-unet-1", or a network of any kind that was compiled.
 class Denoiser {
  public:
   Denoiser(const Weights& weights, Arithmetic arithmetic, bool fused = true);
+  explicit Denoiser(const Package& package);
   // x (B, C, H, W), sigma (B,).
   Tensor operator()(const Tensor& x, const Tensor& sigma) const;
   Domain domain;
-  void to(at::Device device) { net_.network.to(device); }
-  const UNet& network() const { return net_.network; }
+  void to(at::Device device);
+  std::string engine() const;
 
  private:
-  Preconditioned net_;
+  std::variant<Preconditioned, Compiled> net_;
 };
 
 // E[x0 | x0 + sigma·n = x, y]; weights of form "pnpkit-unfolding-1". The problem is an argument of every call.
@@ -44,7 +48,7 @@ class Unfolding {
   Domain domain;
   void to(at::Device device);
   const UNet& network(size_t k) const { return blocks_[k % blocks_.size()].network; }
-  size_t networks() const { return blocks_.size(); }
+  std::string engine() const { return blocks_[0].network.engine(); }
 
  private:
   struct Steer {

@@ -52,6 +52,9 @@ Solver make_solver(const Json& spec);
 
 // The prior in a file of `pnpkit train`, on a device.
 Prior make_prior(const Weights& weights, Arithmetic arithmetic, at::Device device, bool fused = true);
+// The same, or the prior in a folder of `pnpkit native export`, in the arithmetic that it was exported for unless
+// given.
+Prior read_prior(const Path& path, std::optional<Arithmetic> arithmetic, at::Device device, bool fused = true);
 
 // The solver on a prior that it takes; CapabilityError for another one, DivergedError when nothing finite is left.
 Tensor solve(const Problem& problem, const Prior& prior, const Solver& solver, uint64_t seed,

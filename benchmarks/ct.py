@@ -90,9 +90,6 @@ def peak(name: str) -> float:
 def speed() -> list[dict]:
     rows = []
     for threads in (1, 4):
-        import numba
-
-        numba.set_num_threads(threads)
         pairs = {name: engine(name) for name in ENGINES}
         calls = {f"{n} {w}": c for n, pair in pairs.items() for w, c in zip(("to", "back"), pair, strict=True)}
         seconds = compare(calls, 9, threads)

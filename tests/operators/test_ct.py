@@ -125,16 +125,18 @@ def test_fewer_views_are_rows():
     assert few.out_shape == (2, 2, 24) and torch.equal(few(x), a(x)[:, :, [2, 7]])
 
 
-def test_the_adjoint_does_not_depend_on_the_threads():
-    import numba
-
+def test_threads_are_torchs_and_change_nothing():
+    """numba's pool set those of the whole process to as many as there are cores."""
     a, y = CT(angles=turn(20), shape=(1, 24, 24), detectors=40), torch.rand(1, 1, 20, 40)
-    before, images = numba.get_num_threads(), []
-    for n in {1, before}:
-        numba.set_num_threads(n)
-        images.append(a.adjoint(y))
-    numba.set_num_threads(before)
-    assert all(torch.equal(images[0], i) for i in images)
+    before, images = torch.get_num_threads(), []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            images.append(a.adjoint(y))
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*images)
 
 
 def test_angles_are_found_by_descent():

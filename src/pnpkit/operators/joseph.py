@@ -6,9 +6,11 @@ other axis is b + m·k, in pixels; the image is interpolated linearly between th
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 CHUNKS = 16  # of rays in the adjoint, each with an image of its own: the sum does not depend on the number of threads
 
@@ -101,4 +103,21 @@ def kernels() -> Any:
                 in_b[i, r] = scale * slope
                 in_m[i, r] = scale * weighted + total * m[r] / scale
 
-    return project, backproject, moments
+    return tuple(_with_torchs_threads(k) for k in (project, backproject, moments))
+
+
+def _with_torchs_threads(kernel: Callable[..., None]) -> Callable[..., None]:
+    """Run it on as many threads as torch has: numba shares OpenMP with torch and would leave it with its own number."""
+    import numba
+
+    @functools.wraps(kernel)
+    def run(*arrays: Any) -> None:
+        threads = torch.get_num_threads()
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        try:
+            kernel(*arrays)
+        finally:
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+
+    return run

@@ -55,7 +55,7 @@ def test_program_gives_pythons_image(package, tmp_path):
     wanted = solve(problem, DiffUnfolding(weights="unfold_photos"), PosteriorSampler(n_steps=2), seed=7).x
     assert np.abs(np.load(tmp_path / "x.npy") - wanted.numpy()).max() < 1e-4
     about = json.loads((folder / "package.json").read_text())
-    assert set(about["sha256"]) == {"config.json", "operator_kernel.npy", "unfold_photos.safetensors"}
+    assert set(about["sha256"]) == {about["network"]["file"]} == {"unfold_photos.safetensors"}
 
 
 def test_program_draws_samples_and_reads_folders(package, tmp_path):

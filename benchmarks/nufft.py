@@ -1,13 +1,19 @@
-"""Non-uniform Fourier transforms side by side: python benchmarks/nufft.py
+"""Non-uniform Fourier transforms: python benchmarks/nufft.py
 
 256×256, 50,176 golden-angle radial samples, 8 coils, complex64: pnpkit, torchkbnufft, sigpy, deepinv, a bare finufft
-plan; errors against the exact sum on 200 samples. Then the normal operator beside the FFTs it contains.
+plan; errors against the exact sum on 200 samples. Then the normal operator beside the FFTs it contains. Every library
+runs in processes of its own, which take turns: in one process their thread pools slow each other down. torch comes
+first: where finufft is imported before it, four threads take three times as long (two OpenMP pools).
 """
 
+import json
 import math
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
-import finufft
 import numpy as np
 import torch
 from timing import compare, write_report
@@ -16,7 +22,13 @@ import pnpkit as pk
 from pnpkit.operators import NonCartesianMRI
 
 SIZE, SPOKES, SAMPLES, COILS = (256, 256), 98, 512, 8
-Call = Callable[[], object]
+ROUNDS, REPEATS = 3, 15
+LIBRARIES = (
+    "pnpkit, eps 1e-4", "pnpkit, eps 1e-6", "finufft plan alone, eps 1e-4", "torchkbnufft, table", "sigpy",
+    "deepinv, eps 1e-6", "pnpkit, normal operator", "the two FFTs in it",
+)  # fmt: skip
+Call = Callable[[], Any]
+Contestant = tuple[Call, Call | None, Call | None]  # forward, adjoint, forward's (coils, M) with our scale
 
 
 def exact(x: torch.Tensor, trajectory: torch.Tensor) -> torch.Tensor:
@@ -27,98 +39,112 @@ def exact(x: torch.Tensor, trajectory: torch.Tensor) -> torch.Tensor:
     return torch.einsum("mh,chw,mw->cm", left, x.to(torch.complex128), right) / math.sqrt(x[0].numel())
 
 
-def contestants(trajectory: torch.Tensor, maps: torch.Tensor, x: torch.Tensor, y: torch.Tensor, peers: bool) -> dict:
-    """name -> (forward, adjoint, forward's result as (coils, M) with our scale); the peers too, or finufft alone."""
-    found: dict[str, tuple[Call, Call, Callable[[], torch.Tensor]]] = {}
-    for eps in (1e-4, 1e-6):
-        a = NonCartesianMRI(trajectory=trajectory, shape=(1, *SIZE), maps=maps, eps=eps)
-        found[f"pnpkit, eps {eps:g}"] = (lambda a=a: a(x), lambda a=a: a.adjoint(y), lambda a=a: a(x)[0])
+def contestant(
+    library: str, trajectory: torch.Tensor, maps: torch.Tensor, x: torch.Tensor, y: torch.Tensor
+) -> Contestant:
+    """A library's calls; plans are made before."""
+    name, _, how = library.partition(", ")
     coils, scale = (maps * x)[0], 1 / math.sqrt(SIZE[0] * SIZE[1])
-    flat = np.ascontiguousarray(coils.numpy())
+    flat, samples = np.ascontiguousarray(coils.numpy()), np.ascontiguousarray(y[0].numpy())
     points = [np.ascontiguousarray(2 * np.pi * trajectory[:, d].numpy() / n) for d, n in enumerate(SIZE)]
-    options = {"eps": 1e-4, "dtype": "complex64", "nthreads": torch.get_num_threads()}
-    to, back = finufft.Plan(2, SIZE, COILS, isign=-1, **options), finufft.Plan(1, SIZE, COILS, isign=1, **options)
-    to.setpts(*points), back.setpts(*points)
-    samples = np.ascontiguousarray(y[0].numpy())
-    found["finufft plan alone, eps 1e-4"] = (
-        lambda: to.execute(flat),
-        lambda: back.execute(samples),
-        lambda: torch.from_numpy(to.execute(flat)) * scale,
-    )
-    if not peers:
-        return found
-    import deepinv
-    import sigpy
-    import torchkbnufft as tkbn
+    if name == "pnpkit":
+        eps = 1e-6 if how == "eps 1e-6" else 1e-4
+        a = NonCartesianMRI(trajectory=trajectory, shape=(1, *SIZE), maps=maps, eps=eps)
+        if how == "normal operator":
+            return lambda: a.normal(x), None, None
+        return lambda: a(x), lambda: a.adjoint(y), lambda: a(x)[0]
+    if name == "finufft plan alone":
+        import finufft
 
-    omega = torch.from_numpy(np.stack(points)).float()
-    kb, kb_adjoint = tkbn.KbNufft(im_size=SIZE), tkbn.KbNufftAdjoint(im_size=SIZE)
-    found["torchkbnufft, table"] = (
-        lambda: kb(x, omega, smaps=maps[None]),
-        lambda: kb_adjoint(y, omega, smaps=maps[None]),
-        lambda: kb(x, omega, smaps=maps[None])[0] * scale,
-    )
-    coordinates = trajectory.numpy()
-    found["sigpy"] = (
-        lambda: sigpy.nufft(flat, coordinates),
-        lambda: sigpy.nufft_adjoint(samples, coordinates, (COILS, *SIZE)),
-        lambda: torch.from_numpy(sigpy.nufft(flat, coordinates)),
-    )
-    try:  # its own radial trajectory of as many samples, at its fixed eps of 1e-6
+        options = {"eps": 1e-4, "dtype": "complex64", "nthreads": torch.get_num_threads()}
+        to, back = finufft.Plan(2, SIZE, COILS, isign=-1, **options), finufft.Plan(1, SIZE, COILS, isign=1, **options)
+        to.setpts(*points), back.setpts(*points)
+        return (
+            lambda: to.execute(flat),
+            lambda: back.execute(samples),
+            lambda: torch.from_numpy(to.execute(flat)) * scale,
+        )
+    if name == "torchkbnufft":
+        import torchkbnufft as tkbn
+
+        omega = torch.from_numpy(np.stack(points)).float()
+        kb, kb_adjoint = tkbn.KbNufft(im_size=SIZE), tkbn.KbNufftAdjoint(im_size=SIZE)
+        return (
+            lambda: kb(x, omega, smaps=maps[None]),
+            lambda: kb_adjoint(y, omega, smaps=maps[None]),
+            lambda: kb(x, omega, smaps=maps[None])[0] * scale,
+        )
+    if name == "sigpy":
+        import sigpy
+
+        coordinates = trajectory.numpy()
+        return (
+            lambda: sigpy.nufft(flat, coordinates),
+            lambda: sigpy.nufft_adjoint(samples, coordinates, (COILS, *SIZE)),
+            lambda: torch.from_numpy(sigpy.nufft(flat, coordinates)),
+        )
+    if name == "deepinv":  # its own radial trajectory of as many samples, at its fixed eps of 1e-6
+        import deepinv
+
         shots = {"num_shots": SPOKES, "num_samples_per_shot": SAMPLES, "coil_maps": maps}
         physics = deepinv.physics.NonCartesianMRI(img_size=SIZE, **shots)
-    except ImportError:
-        print("deepinv.physics.NonCartesianMRI needs mri-nufft: pip install mri-nufft")
-        return found
-    pair = torch.view_as_real(x[:, 0]).movedim(-1, 1).contiguous()
-    measured = physics.A(pair)
-    found["deepinv, eps 1e-6"] = (lambda: physics.A(pair), lambda: physics.A_adjoint(measured), lambda: None)
-    return found
+        pair = torch.view_as_real(x[:, 0]).movedim(-1, 1).contiguous()
+        measured = physics.A(pair)
+        return lambda: physics.A(pair), lambda: physics.A_adjoint(measured), None
+    double = torch.randn(1, COILS, *(2 * n for n in SIZE), dtype=torch.complex64)
+    return lambda: torch.fft.ifft2(torch.fft.fft2(double)), None, None
 
 
-def main() -> None:
+@torch.no_grad()
+def measured(library: str, threads: int) -> dict[str, Any]:
+    """Milliseconds each way, and the error, in this process."""
+    torch.set_num_threads(threads)
     trajectory = pk.make("radial_trajectory", shape=SIZE, spokes=SPOKES, samples=SAMPLES)
     maps = pk.make("birdcage_maps", shape=(COILS, *SIZE))
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(1, 1, *SIZE, dtype=torch.complex64, generator=rng)
     y = torch.randn(1, COILS, len(trajectory), dtype=torch.complex64, generator=rng)
-    some = torch.randperm(len(trajectory), generator=rng)[:200]
-    truth = exact((maps * x)[0], trajectory[some])
+    forward, adjoint, value = contestant(library, trajectory, maps, x, y)
+    found: dict[str, Any] = {"forward ms": 1e3 * compare({"it": forward}, REPEATS, threads)["it"]}
+    if adjoint:
+        found["adjoint ms"] = 1e3 * compare({"it": adjoint}, REPEATS, threads)["it"]
+    if value:
+        some = torch.randperm(len(trajectory), generator=rng)[:200]
+        truth = exact((maps * x)[0], trajectory[some])
+        found["error"] = f"{float((value()[:, some] - truth).norm() / truth.norm()):.1e}"
+    return found
+
+
+def elsewhere(library: str, threads: int) -> dict[str, Any]:
+    """``measured`` in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, library, str(threads)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{library}: {done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
     rows = []
-    for threads in (4, 1):  # in this order: the peers' thread pools slow down everybody's four threads
-        torch.set_num_threads(threads)
-        them = contestants(trajectory, maps, x, y, peers=threads == 1)
-        with torch.no_grad():
-            calls = {f"{n} {w}": c for n, parts in them.items() for w, c in zip(("to", "back"), parts[:2], strict=True)}
-            seconds = compare(calls, 9, threads)
-            for name, (_, _, value) in them.items():
-                out = value()
-                error = None if out is None else float((out[:, some] - truth).norm() / truth.norm())
-                rows.append(
-                    {
-                        "threads": threads,
-                        "library": name,
-                        "forward ms": 1e3 * seconds[f"{name} to"],
-                        "adjoint ms": 1e3 * seconds[f"{name} back"],
-                        "error": None if error is None else f"{error:.1e}",
-                    }
-                )
-        a = NonCartesianMRI(trajectory=trajectory, shape=(1, *SIZE), maps=maps)
-        double = torch.randn(1, COILS, 512, 512, dtype=torch.complex64, generator=rng)
-        with torch.no_grad():
-            pair = {"normal": lambda: a.normal(x), "ffts": lambda: torch.fft.ifft2(torch.fft.fft2(double))}  # noqa: B023
-            seconds = compare(pair, 15, threads)
-        rows.append({"threads": threads, "library": "pnpkit, normal operator", "forward ms": 1e3 * seconds["normal"]})
-        rows.append({"threads": threads, "library": "the two FFTs in it", "forward ms": 1e3 * seconds["ffts"]})
+    for threads in (4, 1):
+        rounds = [{library: elsewhere(library, threads) for library in LIBRARIES} for _ in range(ROUNDS)]
+        for library in LIBRARIES:
+            told = [r[library] for r in rounds]
+            row: dict[str, Any] = {"threads": threads, "library": library}
+            for way in ("forward ms", "adjoint ms"):
+                row[way] = statistics.median(t[way] for t in told) if way in told[0] else None
+            rows.append(row | {"error": told[0].get("error")})
     notes = [
-        f"{SIZE[0]}×{SIZE[1]}, {len(trajectory)} samples, {COILS} coils, complex64, medians of 9, plans made before.",
+        f"{SIZE[0]}×{SIZE[1]}, {SPOKES * SAMPLES} samples, {COILS} coils, complex64, plans made before; medians of "
+        f"{ROUNDS} processes' medians of {REPEATS} calls.",
         "error: relative, on 200 samples, against the exact sum in float64. sigpy's and the bare plan's times are "
         "without the coil maps. The normal operator's row: one call in the column of the forward one.",
-        "Four threads: called in a loop of its own pnpkit takes 5.3 ms each way, as the bare plan does; interleaved "
-        "with others, as here, three times that: torch's and finufft's thread pools are in each other's way.",
+        "deepinv calls the same finufft through mri-nufft, on as many threads as there are in both cases.",
     ]
     write_report("nufft", rows, "python benchmarks/nufft.py", notes, title="Non-uniform Fourier transforms")
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 3:
+        print(json.dumps(measured(sys.argv[1], int(sys.argv[2]))))
+    else:
+        main()

@@ -93,24 +93,11 @@ def physics_of(operator: LinearOperator, sigma: float):
     return to_deepinv(operator, pk.Gaussian(sigma))
 
 
-class Anywhere(torch.nn.Module):
-    """Our denoiser as deepinv's; above its noise levels x is shrunk towards the middle, to the highest one."""
-
-    def __init__(self, prior: Denoiser):
-        super().__init__()
-        self.inner, self.highest = denoiser_to_deepinv(prior), prior.domain.sigma_range[1]
-
-    def forward(self, x, sigma, *args, **kwargs):
-        if (level := float(torch.as_tensor(sigma).max())) > self.highest:
-            return self.inner(0.5 + (x - 0.5) * (self.highest / level), self.highest)
-        return self.inner(x, sigma)
-
-
 def run_theirs(name: str, weight: float, prior: Denoiser, problem: Problem, physics, sigma: float) -> torch.Tensor:
     import deepinv as dinv
 
     torch.manual_seed(0)
-    network, y = Anywhere(prior), problem.y.clone()
+    network, y = denoiser_to_deepinv(prior, beyond="nearest"), problem.y.clone()
     if name == "DPS":
         method = dinv.sampling.DPS(network, weight=weight, num_steps=STEPS, dtype=torch.float32)
         return method(y, physics, x_init=torch.randn(len(y), *SHAPE)).detach().float()

@@ -148,3 +148,31 @@ def test_round_trips_give_the_original_numbers():
     back, _ = from_deepinv(to_deepinv(blur))
     z = torch.rand(1, 1, 8, 8)
     assert torch.equal(back(z), blur(z)) and torch.equal(back.adjoint(z), blur.adjoint(z))
+
+
+def test_levels_beyond_the_denoisers():
+    """Their samplers' paths begin at more noise than a network was trained for."""
+    ours = UNetDenoiser(weights="digits")
+    low, high = ours.domain.sigma_range
+    theirs, strict = denoiser_to_deepinv(ours, beyond="nearest"), denoiser_to_deepinv(ours)
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(theirs(x, torch.tensor(0.3)), ours(x, 0.3))
+    assert torch.equal(theirs(x, low / 2), ours(x, low))
+    assert torch.allclose(theirs(x, 4 * high), ours(0.5 + (x - 0.5) / 4, high), atol=1e-5)
+    with pytest.raises(CapabilityError, match="outside the range"):
+        strict(x, 4 * high)
+    with pytest.raises(CapabilityError, match="no value range"):
+        denoiser_to_deepinv(UNetDenoiser(weights="brain_mri"), beyond="nearest")
+
+
+def test_a_deepinv_sampler_with_our_prior():
+    import deepinv as dinv
+
+    operator = Inpainting(mask=make("random_mask", shape=(1, 28, 28), fraction=0.5, seed=0))
+    x = UNetDenoiser(weights="digits")(torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)), 1.0)
+    y = Gaussian(sigma=0.05).sample(operator(x), torch.Generator().manual_seed(1))
+    network = denoiser_to_deepinv(UNetDenoiser(weights="digits"), beyond="nearest")
+    method = dinv.sampling.DiffPIR(network, dinv.optim.data_fidelity.L2(), sigma=0.05, max_iter=100, lambda_=1.0)
+    torch.manual_seed(0)
+    found = method(y, to_deepinv(operator, Gaussian(sigma=0.05)))
+    assert float((found - x).square().mean()) < 0.6 * float((y - x).square().mean())

@@ -1,7 +1,7 @@
 """deepinv's physics and denoisers, both ways."""
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -176,9 +176,19 @@ def prior_from_deepinv(prior: Any, weight: float = 1.0) -> Proximable:
     return DeepinvPrior(theirs=prior, weight=weight)
 
 
-def denoiser_to_deepinv(denoiser: Denoiser) -> nn.Module:
-    """A denoiser as ``deepinv.models.Denoiser``, for their optimisers and samplers."""
+def denoiser_to_deepinv(denoiser: Denoiser, beyond: Literal["error", "nearest"] = "error") -> nn.Module:
+    """A denoiser as ``deepinv.models.Denoiser``, for their optimisers and samplers.
+
+    beyond : what it does at noise levels that it was not made for, which paths of their samplers begin or end with.
+        "error" raises CapabilityError. "nearest": at levels below, it is called with its lowest one; above, x is shrunk
+        towards the middle m of the value range to the highest one h, D(m + (x − m)·h/sigma, h), since nearly all of x
+        is noise there. It needs a denoiser with a value range, and one sigma for all images.
+    """
     from deepinv.models.base import Denoiser as Theirs
+
+    values = denoiser.domain.value_range
+    if beyond == "nearest" and values is None:
+        raise CapabilityError(f"{type(denoiser).__name__} has no value range, so beyond='nearest' has no middle.")
 
     class FromPnpkit(Theirs):
         def __init__(self) -> None:
@@ -187,6 +197,11 @@ def denoiser_to_deepinv(denoiser: Denoiser) -> nn.Module:
 
         def forward(self, x: torch.Tensor, sigma: Any, **_: Any) -> torch.Tensor:
             level = torch.as_tensor(sigma, dtype=x.real.dtype, device=x.device).flatten()
-            return denoiser(x, level[0] if len(level) == 1 else level)
+            if beyond == "error" or len(level) != 1:
+                return denoiser(x, level[0] if len(level) == 1 else level)
+            given = float(level)
+            used = denoiser.fit_sigma(given)
+            middle = sum(values) / 2  # type: ignore[arg-type]
+            return denoiser(middle + (x - middle) * (used / given) if used < given else x, used)
 
     return FromPnpkit()

@@ -111,8 +111,9 @@ def test_images_that_are_too_small_are_refused(compiled):
 
 
 def test_packages_of_weights_are_read_by_the_program(pnpkit, tmp_path):
-    code, out, _ = pnpkit("native", "export", "unfold_photos", str(tmp_path / "p"), "--dtype", "bf16")
-    assert code == 0 and "unfold_photos.safetensors" in out and "package.json" in out
+    options = ["--dtype", "bf16", "--shape", "40x52"]
+    code, out, _ = pnpkit("native", "export", "unfold_photos", str(tmp_path / "p"), *options)
+    assert code == 0 and "unfold_photos.safetensors" in out and "package.json" in out and "Nothing was compiled" in out
     config = CONFIG | {"operator": OPERATOR | {"kernel": {"file": "k.npy"}}, "solver": {"name": "posterior_sampler"}}
     np.save(tmp_path / "k.npy", registry.make("gaussian_kernel", size=9, std=1.5).numpy())
     (tmp_path / "c.json").write_text(json.dumps(config))
@@ -173,7 +174,7 @@ def test_packages_of_weights_are_not_this_prior(tmp_path):
 @pytest.mark.parametrize(
     ("model", "error", "says"),
     [
-        ('{"name": "tv", "weight": 1.0}', CapabilityError, "denoisers and Diff-Unfolding, not tv"),
+        ('{"name": "tv", "weight": 1.0}', CapabilityError, "denoisers, and Diff-Unfolding without attention; tv"),
         ("{name", SpecError, "is not JSON"),
         ("no_such_prior", Exception, "no_such_prior"),
     ],

@@ -156,7 +156,7 @@ def test_export_refuses_what_the_program_cannot_run(tmp_path):
         "prior": {"name": "tv"},
     }
     (tmp_path / "c.yaml").write_text(json.dumps(config | {"noise": {"name": "gaussian", "sigma": 0.1}}))
-    with pytest.raises(CapabilityError, match="not tv"):
+    with pytest.raises(CapabilityError, match="tv is neither"):
         export(str(tmp_path / "c.yaml"), tmp_path / "p")
 
 

@@ -39,14 +39,14 @@ def export(model: str, out: Path, dtype: Dtype = "fp32", sizes: Sequence[Size | 
     """
     if Path(model).suffix not in (".yaml", ".yml"):
         prior = registry.prior(_spec(model))
-        return _told(_write_prior(prior, out, dtype, sizes))
+        return _told(_write_prior(prior, out, dtype, sizes), sizes)
     settings = read_config(Path(model))
     seed = settings.pop("seed", 0)
     if settings.pop("scale", None) is not None:
         raise CapabilityError(f"{model}: 'scale' has no counterpart in pnpkit-infer; scale the measurement itself.")
     made = compose(**settings)
     files = _write_prior(made.prior, out, dtype, sizes)
-    return _told([*_write_config(made, seed, out), *files])
+    return _told([*_write_config(made, seed, out), *files], sizes)
 
 
 def read_dtype(text: str) -> Dtype:
@@ -98,7 +98,9 @@ def _write_prior(prior: Any, out: Path, dtype: Dtype, sizes: Sequence[Size | Non
         network = compile_network(prior, out, dtype, sizes)
         files = [out / code["file"] for code in network["compiled"]]
     else:
-        raise CapabilityError(f"pnpkit-infer runs denoisers and Diff-Unfolding, not {spec.get('name')}.")
+        raise CapabilityError(
+            f"pnpkit-infer runs denoisers, and Diff-Unfolding without attention; {spec.get('name')} is neither."
+        )
     about = {
         "format": FORMAT, "pnpkit": __version__, "prior": spec, "network": network,
         "sha256": {f.name: file_digest(f) for f in files},
@@ -143,5 +145,8 @@ def _write_config(made: Any, seed: int, out: Path) -> list[Path]:
     return [out / "config.json", *arrays]
 
 
-def _told(files: list[Path]) -> list[str]:
-    return [f"wrote {f}" for f in files]
+def _told(files: list[Path], sizes: Sequence[Size | None]) -> list[str]:
+    lines = [f"wrote {f}" for f in files]
+    if any(sizes) and not any(f.suffix == ".pt2" for f in files):
+        lines.append("Nothing was compiled: the C++ backend reads these weights, for images of every size.")
+    return lines

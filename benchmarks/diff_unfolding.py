@@ -151,7 +151,7 @@ def posteriors(runs: Path) -> dict[str, Prior]:
     """Diff-Unfolding, and the control where it has been trained."""
     if "unfold_photos" not in registry.names("weights"):
         return {}
-    found = {"Diff-Unfolding": pk.prior({"name": "unfold_photos", "arithmetic": "bfloat16"})}
+    found = {"Diff-Unfolding": pk.prior({"name": "unfold_photos", "arithmetic": "bfloat16", "backend": "auto"})}
     if (file := runs / "concatenation_photos" / "concatenation_photos.safetensors").is_file():
         found["concatenation"] = Concatenated(weights=str(file), arithmetic="bfloat16")
     return found

@@ -217,10 +217,10 @@ def main() -> None:
         *summary(found),
         f"n = {TEST} crops {SIDE}×{SIDE}, one noise seed; intervals: 95 % bootstrap over images, differences paired. "
         "One draw and the samplers' results are single samples. HaarPSI: perceptual, 1 is perfect. s: for all crops.",
-        "calls: of the network, for one image; of Diff-Unfolding three a step. Networks in bfloat16; Diff-Unfolding on the "
-        "C++ backend where it is built, the others in Python, so their seconds do not compare.",
-        "concatenation: the control, a conditional diffusion model of the same size and start, which is given x_t and a "
-        "first image from the data side by side.",
+        "calls: of the network, for one image; of Diff-Unfolding three a step. Networks in bfloat16.",
+        "Diff-Unfolding runs in C++ where that is built, the others in Python: their seconds do not compare.",
+        "concatenation: the control, a conditional diffusion model of the same size and start, which is given a first "
+        "image from the data beside x_t.",
         "Of the last three nothing was in training: boxes were at most 29 pixels wide there.",
     ]
     command = "PNPKIT_DATA=… python benchmarks/diff_unfolding.py"

@@ -49,7 +49,6 @@ def rows_of(name: str, spec: dict[str, Any], x: torch.Tensor) -> list[dict[str, 
         export(json.dumps(spec), folder, dtype, [KINDS[kind]])
         made = time.perf_counter()
         variant = f"package {dtype}, {kind}"
-        native.load()
         loading = time.perf_counter()
         priors[variant] = Packaged(path=str(folder))
         told[variant] = {"export [s]": made - began, "load [s]": time.perf_counter() - loading}
@@ -66,6 +65,7 @@ def rows_of(name: str, spec: dict[str, Any], x: torch.Tensor) -> list[dict[str, 
 
 def main() -> None:
     torch.set_num_threads(THREADS)
+    native.load()
     folder = Path(tempfile.mkdtemp())
     x = torch.rand(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     rows = [row for name, spec in specs(folder).items() for row in rows_of(name, spec, x)]

@@ -3,7 +3,7 @@
 256×256, 50,176 golden-angle radial samples, 8 coils, complex64: pnpkit, torchkbnufft, sigpy, deepinv, a bare finufft
 plan; errors against the exact sum on 200 samples. Then the normal operator beside the FFTs it contains. Every library
 runs in processes of its own, which take turns: in one process their thread pools slow each other down. torch comes
-first: where finufft is imported before it, four threads take three times as long (two OpenMP pools).
+first: imported after finufft it brings a second OpenMP pool, and four threads are slower.
 """
 
 import json

@@ -43,11 +43,11 @@ Package::Package(const Path& where) : folder(where) {
                           " is not a package: it has no package.json. Write one with `pnpkit native "
                           "export`."));
   const Json about = read_json(path);
-  const auto damaged = [&](const char* what) -> InputError {
+  const auto damaged = [&](const std::string& what) {
     return InputError(told(path.string(), what, "; export it again."));
   };
   if (!about.is_object() || about.value("format", Json()) != FORMAT)
-    throw damaged(told(" is not of form '", FORMAT, "'").c_str());
+    throw damaged(told(" is not of form '", FORMAT, "'"));
   network = about.value("network", Json());
   const Json hashes = about.value("sha256", Json());
   std::vector<Json> files;
@@ -58,7 +58,7 @@ Package::Package(const Path& where) : folder(where) {
   for (const Json& name : files) {
     if (!name.is_string() || !plain(name.get<std::string>())) throw damaged(" names a file that is none");
     const std::string key = name.get<std::string>();
-    if (!hashes.contains(key) || !hashes[key].is_string()) throw damaged(told(" has no sha256 of ", key).c_str());
+    if (!hashes.contains(key) || !hashes[key].is_string()) throw damaged(" has no sha256 of " + key);
     if (sha256(read_file(file(key))) != hashes[key].get<std::string>())
       throw InputError(told(file(key).string(), " is not the file that was exported: its sha256 is another one."));
   }

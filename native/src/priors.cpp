@@ -32,6 +32,15 @@ Domain domain_of(const Json& network, int64_t channels, bool complex) {
   return d;
 }
 
+// Of the range of values that a package tells.
+std::optional<double> width_of(const Json& network) {
+  const Json values = network.value("value_range", Json());
+  if (values.is_null()) return std::nullopt;
+  if (!values.is_array() || values.size() != 2 || !values[0].is_number() || !values[1].is_number())
+    throw InputError("package.json: the images' value_range is damaged; export it again.");
+  return values[1].get<double>() - values[0].get<double>();
+}
+
 void check_sigma(const Domain& d, const Tensor& x, const Tensor& sigma) {
   if (sigma.dim() != 1 || sigma.size(0) != x.size(0))
     throw InputError(told("sigma is ", shape_text(sigma.sizes()), ", expected one per image."));
@@ -80,7 +89,7 @@ Denoiser::Denoiser(const Package& package)
         if (!package.compiled())
           throw InputError(told(package.folder.string(), " holds weights; read them with read_weights."));
         Domain d = domain_of(package.network, s.integer("channels"), false);
-        d.range = s.optional_number("range");
+        d.range = width_of(package.network);
         return d;
       }()),
       net_(Compiled(package)) {}

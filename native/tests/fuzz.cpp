@@ -130,7 +130,7 @@ const std::string PACKAGE =
     R"("sha256":{"w":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}})";  // of "abc"
 const std::string COMPILED =
     R"({"format":"pnpkit-package-1","network":{"compiled":[{"file":"w","multiple":8,"least":8},{"file":"w","size":[4,6]}],)"
-    R"("dtype":"bf16","channels":1,"sigma_range":[0.01,1.0],"range":null,"torch":"0.0.0","cpu":["sse"]},"prior":{"name":"drunet"},)"
+    R"("dtype":"bf16","channels":1,"sigma_range":[0.01,1.0],"value_range":[0.0,1.0],"torch":"0.0.0","cpu":["sse"]},"prior":{"name":"drunet"},)"
     R"("sha256":{"w":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}})";
 
 void use_package(const std::string& text, const Path& folder) {

@@ -10,8 +10,8 @@ from pnpkit.operators.makers.coils import random_coil_maps
 from pnpkit.operators.makers.kernels import gaussian_kernel
 from pnpkit.problem import Problem
 
-BUILT = native.absent()
-needs_native = pytest.mark.skipif(BUILT is not None, reason=f"no native backend: {BUILT}")
+ABSENT = native.absent()
+needs_native = pytest.mark.skipif(ABSENT is not None, reason=f"no native backend: {ABSENT}")
 
 
 def draw(*shape: int, seed: int = 0, complex: bool = False) -> torch.Tensor:

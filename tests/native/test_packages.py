@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from pnpkit import native, registry
-from pnpkit.errors import CapabilityError, SpecError, WeightsError
+from pnpkit.errors import CapabilityError, RegistryError, SpecError, WeightsError
 from pnpkit.native_package import export, read_dtype, read_size
+from pnpkit.native_package.compiled import compile_network
+from pnpkit.priors.base import Denoiser, Domain
 from pnpkit.priors.networks.unet import UNet
 from pnpkit.priors.packaged import Packaged
 from pnpkit.priors.unet import FORMAT, UNetDenoiser
@@ -176,7 +178,7 @@ def test_packages_of_weights_are_not_this_prior(tmp_path):
     [
         ('{"name": "tv", "weight": 1.0}', CapabilityError, "denoisers, and Diff-Unfolding without attention; tv"),
         ("{name", SpecError, "is not JSON"),
-        ("no_such_prior", Exception, "no_such_prior"),
+        ("no_such_prior", RegistryError, "no_such_prior"),
     ],
 )
 def test_what_cannot_be_exported(tmp_path, model, error, says):
@@ -184,11 +186,40 @@ def test_what_cannot_be_exported(tmp_path, model, error, says):
         export(model, tmp_path)
 
 
-def test_networks_that_python_must_branch_in_are_refused(tmp_path):
-    """A prior whose Python looks at the values cannot become machine code."""
-    model = json.dumps({"name": "gaussian_mixture", "weights": [1.0], "means": [[[[0.5]]]], "variances": [0.01]})
-    with pytest.raises((CapabilityError, SpecError)):
-        export(model, tmp_path)
+class Small(Denoiser):
+    """A denoiser of a form that the C++ backend does not have."""
+
+    def __init__(self, form: str, low: float = 0.01):
+        super().__init__()
+        self.form = form
+        self.domain = Domain((1, None, None), torch.float32, (low, 1.0), (-1.0, 1.0))
+
+    def _denoise(self, x, sigma):
+        if self.form == "looks at values" and bool((x > 0).all()):
+            return x
+        return x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+
+def test_networks_that_cannot_be_compiled_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(CapabilityError, match=r"images of any size; give --shape HxW\. torch\.export does not take"):
+        compile_network(Small("looks at values"), tmp_path, "fp32", [None])
+    with pytest.raises(CapabilityError, match=r"torch\.export does not take the network"):
+        compile_network(Small("looks at values"), tmp_path, "fp32", [(16, 16)])
+    with pytest.raises(CapabilityError, match="no finite range of noise levels"):
+        compile_network(Small("plain", low=0.0), tmp_path, "fp32", [None])
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda file: lambda x, sigma: 1.1 * x)
+    with pytest.raises(CapabilityError, match=r"differs from Python by 0\.1.*not used"):
+        compile_network(Small("plain"), tmp_path, "fp32", [(16, 16)])
+
+
+def test_other_value_ranges_and_networks_inside_of_others(attention, tmp_path):
+    """The inner network's own arithmetic does not undo the package's; the images' range is kept whole."""
+    inner = {"name": "unet", "weights": attention}
+    spec = {"name": "rescale", "denoiser": inner, "inner": [0.0, 1.0], "outer": [-1.0, 1.0]}
+    export(json.dumps(spec), tmp_path, "bf16")
+    packaged, exact, x = Packaged(path=str(tmp_path)), registry.prior(spec), draw(2, 1, 20, 32) * 0.3
+    assert packaged.domain.value_range == exact.domain.value_range == (-1.0, 1.0)
+    assert 1e-5 < float((packaged(x, 0.3) - exact(x, 0.3)).abs().max()) < 0.03
 
 
 def test_options_of_the_command_line():

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from pnpkit.errors import ShapeError, SpecError
 from pnpkit.linalg import expand
-from pnpkit.priors import ComplexAsReal, GaussianMixture, Rescale, SelfEnsemble, Tiled
+from pnpkit.priors import ComplexAsReal, GaussianMixture, Rescale, SelfEnsemble, Tiled, UnitSum
 from pnpkit.priors.base import Denoiser, Domain
 
 
@@ -82,3 +82,13 @@ def test_what_cannot_be_wrapped():
         SelfEnsemble(denoiser=small)
     with pytest.raises(SpecError, match="low < high"):
         Rescale(denoiser=small, inner=(1.0, -1.0))
+
+
+def test_unit_sum_of_each_channel():
+    inner = GaussianMixture(means=torch.full((1, 2, 3, 3), 0.3), covariances=0.01 * torch.eye(18)[None])
+    x = 0.3 + 0.1 * torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    found, free = UnitSum(denoiser=inner)(x, 0.1), inner(x, 0.1)
+    assert torch.allclose(found.sum((-2, -1)), torch.ones(4, 2))
+    assert torch.allclose(found * free.sum((-2, -1), keepdim=True), free)
+    with pytest.raises(ShapeError, match="complex64"):
+        UnitSum(denoiser=ComplexAsReal.example())

@@ -9,7 +9,7 @@ from pnpkit.likelihoods import Gaussian
 from pnpkit.linalg import dense
 from pnpkit.operators import CT, MRI, Blur
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, gaussian_kernel
-from pnpkit.priors import GaussianMixture
+from pnpkit.priors import GaussianMixture, UnitSum
 from pnpkit.priors.base import Domain, Priors
 from pnpkit.problem import Problem
 from pnpkit.solvers.base import solve
@@ -107,6 +107,25 @@ def test_an_unknown_detector_offset_of_a_scanner(solver):
     y = y + 0.1 * torch.randn(y.shape, generator=rng(7))
     result = solve(Problem(scanner, Gaussian(0.1), y), Priors(x=prior, theta=on_offset), solver)
     assert float((result.theta - truth).abs().max()) < 0.2
+
+
+def test_the_noise_begins_wider_and_ends_as_it_is():
+    problem, solver = blurred_problem(), BlindPnPDM(n_steps=10, burn_in=4, noise_start=9.0)
+    own = problem.likelihood.sigma
+    for k, factor in ((0, 9.0), (2, 3.0), (4, 1.0), (9, 1.0)):
+        assert torch.allclose(solver.tempered(problem, k).likelihood.sigma, factor * own)
+    counts = Problem(problem.operator, pk.Poisson(100.0), problem.y.clamp_min(0))
+    with pytest.raises(CapabilityError, match="noise_start"):
+        solver.tempered(counts, 0)
+
+
+def test_kernels_of_unit_sum_stay_so():
+    """Without UnitSum the prior leaves the kernel's sum free, and image and kernel trade a factor."""
+    on_kernels = IsotropicGaussian(mean=1 / 9, std=0.1)
+    for theta, exact in ((on_kernels, False), (UnitSum(denoiser=on_kernels), True)):
+        result = solve(blurred_problem(2), Priors(x=IsotropicGaussian(), theta=theta), BlindPnPDM(n_steps=6, burn_in=2))
+        away = (result.theta_samples.sum((-2, -1)) - 1).abs().max()
+        assert (float(away) < 1e-5) is exact
 
 
 def test_blind_results_come_back_from_their_file(tmp_path):

@@ -39,14 +39,14 @@ def export(model: str, out: Path, dtype: Dtype = "fp32", sizes: Sequence[Size | 
     """
     if Path(model).suffix not in (".yaml", ".yml"):
         prior = registry.prior(_spec(model))
-        return _told(_write_prior(prior, out, dtype, sizes), sizes)
+        return _report(_write_prior(prior, out, dtype, sizes), sizes)
     settings = read_config(Path(model))
     seed = settings.pop("seed", 0)
     if settings.pop("scale", None) is not None:
         raise CapabilityError(f"{model}: 'scale' has no counterpart in pnpkit-infer; scale the measurement itself.")
     made = compose(**settings)
     files = _write_prior(made.prior, out, dtype, sizes)
-    return _told([*_write_config(made, seed, out), *files], sizes)
+    return _report([*_write_config(made, seed, out), *files], sizes)
 
 
 def read_dtype(text: str) -> Dtype:
@@ -92,9 +92,6 @@ def _write_prior(prior: Any, out: Path, dtype: Dtype, sizes: Sequence[Size | Non
         shutil.copyfile(weights, files[0])
         network = {"file": files[0].name, "dtype": dtype}
     elif isinstance(prior, Denoiser):
-        if "arithmetic" in spec:  # its own, which would take the place of the compiler's
-            spec = spec | {"arithmetic": "bfloat16" if dtype == "bf16" else "float32"}
-            prior = registry.prior(spec)
         network = compile_network(prior, out, dtype, sizes)
         files = [out / code["file"] for code in network["compiled"]]
     else:
@@ -145,7 +142,7 @@ def _write_config(made: Any, seed: int, out: Path) -> list[Path]:
     return [out / "config.json", *arrays]
 
 
-def _told(files: list[Path], sizes: Sequence[Size | None]) -> list[str]:
+def _report(files: list[Path], sizes: Sequence[Size | None]) -> list[str]:
     lines = [f"wrote {f}" for f in files]
     if any(sizes) and not any(f.suffix == ".pt2" for f in files):
         lines.append("Nothing was compiled: the C++ backend reads these weights, for images of every size.")

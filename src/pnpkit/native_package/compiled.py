@@ -2,6 +2,8 @@
 
 import ctypes
 import itertools
+import logging
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +14,14 @@ from torch import nn
 
 from pnpkit.errors import CapabilityError
 from pnpkit.priors.base import Denoiser
+from pnpkit.priors.networks.edm import arithmetic_of
 
 Dtype = Literal["fp32", "bf16"]
 Size = tuple[int, int]  # height and width
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # that a network may need its sides to be of, tried in this order
 LEAST = (8, 32)  # sides in pixels, likewise
 LARGEST, BATCHES = 8192, 1024  # sides; images at once
+ARITHMETIC = {"fp32": "float32", "bf16": "bfloat16"}
 TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}  # root mean square of the difference, over that of the images
 WORDS = ("avx", "sse", "ssse", "fma", "f16c", "bmi", "amx", "gfni", "vaes", "vpclmul", "sha", "asimd", "sve", "i8mm")
 
@@ -34,14 +38,16 @@ def compile_network(prior: Denoiser, folder: Path, dtype: Dtype, sizes: Sequence
             f"{type(prior).__name__} works on {domain.dtype} images of {channels or 'any number of'} channels; only "
             "networks on float32 images of a fixed number of channels are compiled."
         )
+    low, high = domain.sigma_range
+    if not 0 < low <= high < math.inf:
+        raise CapabilityError(f"{type(prior).__name__} has no finite range of noise levels above 0.")
     module = _Plain(prior, dtype, channels).eval()
-    values = domain.value_range
     return {
         "compiled": [_compiled(module, folder, size) for size in sizes],
         "dtype": dtype,
         "channels": channels,
-        "sigma_range": list(domain.sigma_range),
-        "range": None if values is None else values[1] - values[0],
+        "sigma_range": [low, high],
+        "value_range": domain.value_range,
         "torch": torch.__version__.split("+")[0],
         "cpu": instructions(),
     }
@@ -63,7 +69,7 @@ class _Plain(nn.Module):
         self.prior, self.dtype, self.channels = prior, dtype, channels
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == "bf16"):
+        with arithmetic_of(ARITHMETIC[self.dtype], x.device):
             return self.prior._denoise(x, sigma).float()
 
     def probe(self, batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,9 +94,12 @@ def _compiled(module: _Plain, folder: Path, size: Size | None) -> dict[str, Any]
     }
     ctypes.CDLL("libtorch_cpu.so", mode=os.RTLD_NOLOAD | os.RTLD_GLOBAL)  # so it is found here
     with torch.no_grad():
-        file = torch._inductor.aoti_compile_and_package(
-            exported, package_path=str(folder / about["file"]), inductor_configs=options
-        )
+        try:
+            file = torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(folder / about["file"]), inductor_configs=options
+            )
+        except Exception as error:  # of many kinds, from many layers of the compiler
+            raise CapabilityError(f"AOTInductor does not compile the network: {_first_line(error)}") from error
         code = torch._inductor.aoti_load_package(file)
         for probe in probes:
             inputs = module.probe(*probe)
@@ -107,6 +116,7 @@ def _compiled(module: _Plain, folder: Path, size: Size | None) -> dict[str, Any]
 def _for_any_size(module: _Plain) -> tuple[torch.export.ExportedProgram, int, int]:
     """The program, what sides are multiples of, and the least side."""
     refused = ""
+    logging.getLogger("torch.fx.experimental.symbolic_shapes").setLevel(logging.ERROR)  # what is refused is told below
     for multiple, few in itertools.product(MULTIPLES, LEAST):
         least = max(few, multiple)
         height, width = (
@@ -130,7 +140,11 @@ def _exported(module: _Plain, probe: tuple[int, int, int], free: Any = None) -> 
         with torch.no_grad():
             return torch.export.export(module, module.probe(*probe), dynamic_shapes=free)
     except Exception as error:  # of many kinds, from many layers of torch.export
-        raise CapabilityError(f"torch.export does not take the network: {str(error).splitlines()[0]}") from error
+        raise CapabilityError(f"torch.export does not take the network: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _same(module: _Plain, exported: torch.export.ExportedProgram, probe: tuple[int, int, int]) -> bool:

@@ -41,7 +41,7 @@ class Packaged(Denoiser):
                     f"{network.get('file')} to that prior, with backend='native'."
                 )
             low, high = network["sigma_range"]
-            values = None if network["range"] is None else (0.0, network["range"])
+            values = network["value_range"] and tuple(network["value_range"])
             self.domain = Domain((network["channels"], None, None), torch.float32, (low, high), values)
         except (ValueError, KeyError, TypeError) as error:
             raise WeightsError(f"{file} is damaged ({error!r}); export it again.") from error

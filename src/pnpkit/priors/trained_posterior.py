@@ -10,7 +10,7 @@ from pnpkit import native
 from pnpkit.native import Backend
 from pnpkit.priors.base import Domain, PosteriorDenoiser
 from pnpkit.priors.native_problem import twin
-from pnpkit.priors.networks.edm import Body
+from pnpkit.priors.networks.edm import Body, arithmetic_of
 from pnpkit.priors.weights import described, fill, find, load
 from pnpkit.problem import Problem
 
@@ -75,7 +75,7 @@ class TrainedPosterior(PosteriorDenoiser):
     def _counted(self, network: nn.Module) -> Body:
         def body(z: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
             self._count()
-            with torch.autocast(z.device.type, torch.bfloat16, enabled=self.arithmetic == "bfloat16"):
+            with arithmetic_of(self.arithmetic, z.device):
                 return network(z, embedding)
 
         return body

@@ -7,7 +7,7 @@ import torch
 from pnpkit import native
 from pnpkit.native import Backend
 from pnpkit.priors.base import Denoiser, Domain
-from pnpkit.priors.networks.edm import Preconditioned
+from pnpkit.priors.networks.edm import Preconditioned, arithmetic_of
 from pnpkit.priors.networks.shapes import on_real_images
 from pnpkit.priors.networks.unet import UNet
 from pnpkit.priors.weights import described, fill, find, load
@@ -65,7 +65,7 @@ class UNetDenoiser(Denoiser):
         return on_real_images(lambda z: self._run(z, sigma), x, self.body.network.multiple)
 
     def _run(self, z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.arithmetic == "bfloat16"):
+        with arithmetic_of(self.arithmetic, z.device):
             return self.body(z, sigma)
 
     @property

@@ -1,4 +1,4 @@
-"""Denoisers around denoisers: other value ranges, complex images, large images, averages over symmetries."""
+"""Denoisers around denoisers: other value ranges, unit sums, complex and large images, means over symmetries."""
 
 from dataclasses import replace
 from typing import Annotated, Self
@@ -50,6 +50,35 @@ class Rescale(Denoiser):
     @classmethod
     def example(cls) -> Self:
         return cls(denoiser=GaussianMixture.example())
+
+
+class UnitSum(Denoiser):
+    """What a denoiser gives, divided by its sum over height and width, channel by channel: for blur kernels.
+
+    In blind deblurring k·c and x/c explain the same data. A learned prior of kernels knows their sum only about, and
+    chains of ``BlindPnPDM`` drift along c. A sum of zero makes the sample infinite, which ``solve`` reports.
+    """
+
+    def __init__(self, denoiser: Denoiser):
+        super().__init__()
+        self.denoiser, self.domain = denoiser, denoiser.domain
+        if denoiser.domain.dtype.is_complex:
+            raise ShapeError(f"UnitSum is for kernels of real numbers, the denoiser takes {denoiser.domain.dtype}.")
+
+    def _denoise(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return self.allowed(self.denoiser(x, sigma))
+
+    def allowed(self, x: torch.Tensor) -> torch.Tensor:
+        return x / x.sum((-2, -1), keepdim=True)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        return self.denoiser.example_shape
+
+    @classmethod
+    def example(cls) -> Self:
+        flat = torch.full((1, 1, 3, 4), 1 / 12)
+        return cls(denoiser=GaussianMixture(means=flat, covariances=0.05**2 * torch.eye(12)[None]))
 
 
 class ComplexAsReal(Denoiser):

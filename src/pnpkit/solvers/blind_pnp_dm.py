@@ -1,13 +1,13 @@
 """Blind-PnPDM: split Gibbs sampling of the image and of the operator's parameter, each with a prior of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pnpkit.errors import SpecError
-from pnpkit.likelihoods import randn_like
+from pnpkit.errors import CapabilityError, SpecError
+from pnpkit.likelihoods import Gaussian, randn_like
 from pnpkit.linalg import expand
 from pnpkit.priors.base import Priors
 from pnpkit.problem import Problem
@@ -39,6 +39,9 @@ class BlindPnPDM(SplitGibbs):
 
     parameter : name of the theta; None where the operator has only one.
     burn_in, thin, decay, prior_steps, inner_steps : as in ``SplitGibbs``.
+    noise_start : by how much the noise's standard deviation is multiplied in the data term of the first step; falls
+        to 1 with the couplings (PRISM's code anneals it likewise). With wide couplings of the image instead, kernels
+        come out too broad: the coupling blurs what the data say is sharp. Gaussian noise only.
     rho_start, rho_end : couplings of the image, in its units. None: a quarter and a twentieth of its value range: a
         blind chain that starts wide or ends narrow is more often in a wrong mode.
     rho_theta_start, rho_theta_end, decay_theta : of the parameter, in its units. None: twice the value range
@@ -48,6 +51,7 @@ class BlindPnPDM(SplitGibbs):
 
     parameter: str | None = None
     order: Literal["plug_in", "gibbs"] = "plug_in"
+    noise_start: Annotated[float, Field(ge=1)] = 1.0
     rho_theta_start: PositiveFloat | None = None
     rho_theta_end: PositiveFloat | None = None
     decay_theta: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -71,6 +75,7 @@ class BlindPnPDM(SplitGibbs):
 
     def step(self, problem: Problem, prior: Priors, state: BlindState, k: int, rng: torch.Generator):
         rho, rho_theta, name = state.rho[k], state.rho_theta[k], parameter_name(self.parameter, problem)
+        problem = self.tempered(problem, k)
         theta = self.drawn(prior["theta"], state.m, rho_theta, rng)
         known = problem.at(**{name: theta if self.order == "plug_in" else state.m})
         z = conditional(known, state.x, rho**2, self.inner_steps, rng)
@@ -79,6 +84,17 @@ class BlindPnPDM(SplitGibbs):
         unknown = Problem(in_theta, problem.likelihood, problem.y)
         m = conditional(unknown, theta, rho_theta**2, self.inner_steps, rng)
         return BlindState(x, theta, m, state.rho, state.rho_theta), {"rho": rho, "rho_theta": rho_theta}
+
+    def tempered(self, problem: Problem, k: int) -> Problem:
+        """The problem as step ``k`` sees it."""
+        if self.noise_start == 1:
+            return problem
+        if not isinstance(problem.likelihood, Gaussian):
+            raise CapabilityError(
+                f"BlindPnPDM: noise_start multiplies the standard deviation of Gaussian noise, this problem's is "
+                f"{problem.likelihood.name}. Leave it at 1."
+            )
+        return replace(problem, likelihood=problem.likelihood.scaled(self.noise_start ** (1 - self.annealed(k))))
 
     def energy(self, problem: Problem, prior: Priors, state: BlindState, rng: torch.Generator) -> torch.Tensor:
         """nll plus the energies of both priors (``prior_energy``) down to the last couplings."""

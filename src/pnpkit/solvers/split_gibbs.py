@@ -58,7 +58,11 @@ class SplitGibbs(Solver):
         k = torch.arange(self.n_steps, dtype=low.dtype, device=low.device)[:, None]
         if decay is not None:
             return torch.maximum(high * decay**k, low)
-        return high * (low / high) ** (k / max(1, min(self.burn_in, self.n_steps - 1))).clamp(max=1.0)
+        return high * (low / high) ** torch.tensor([self.annealed(i) for i in range(self.n_steps)]).to(low)[:, None]
+
+    def annealed(self, k: int) -> float:
+        """How much of the fall lies before step ``k``: 0 at the first, 1 from burn_in on."""
+        return min(1.0, k / max(1, min(self.burn_in, self.n_steps - 1)))
 
     def keeps(self, k: int) -> bool:
         last = self.n_steps - 1

@@ -152,7 +152,7 @@ def _clean(prior: Denoiser) -> torch.Tensor:
     for i, axis in enumerate(axes):
         wave = wave * torch.sin(axis).reshape([-1 if j == i else 1 for j in range(len(axes))])
     pair = torch.stack([wave, 1 - wave])[:, None].expand(2, *shape)
-    return (low + (high - low) * (0.2 + 0.6 * pair)).to(prior.domain.dtype)
+    return prior.allowed((low + (high - low) * (0.2 + 0.6 * pair)).to(prior.domain.dtype))
 
 
 @check("priors", Denoiser)

@@ -140,7 +140,8 @@ def prior_images(prior: Any, n: int = 3, seed: int = 5, dtype: torch.dtype | Non
     low, high = (getattr(prior, "domain", None) and prior.domain.value_range) or (-1.0, 1.0)
     x = randn((n, *prior.example_shape), dtype, seed)
     x = x.cumsum(-1) / x.shape[-1] ** 0.5 + 0.1 * randn(x.shape, dtype, seed + 1)
-    return (low + high) / 2 + 0.25 * (high - low) * x
+    x = (low + high) / 2 + 0.25 * (high - low) * x
+    return prior.allowed(x) if isinstance(prior, Denoiser) else x
 
 
 def prior_dtype(prior: Any) -> torch.dtype:

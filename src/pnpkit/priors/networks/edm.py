@@ -1,6 +1,7 @@
 """EDM's preconditioning: from a raw network F to the denoiser D."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -9,6 +10,11 @@ from pnpkit.linalg import expand
 from pnpkit.priors.networks.unet import UNet, noise_coordinate
 
 Body = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (image, embedding) -> raw output
+
+
+def arithmetic_of(name: str, device: torch.device) -> AbstractContextManager[None]:
+    """Where convolutions are in bfloat16, if that is asked; "float32" leaves an autocast around it as it is."""
+    return torch.autocast(device.type, torch.bfloat16) if name == "bfloat16" else nullcontext()  # type: ignore[return-value]
 
 
 class Preconditioned(nn.Module):

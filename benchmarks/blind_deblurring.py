@@ -154,7 +154,7 @@ def main() -> None:
         "where it is built.",
         "best of 8: by energy, which uses no truth; the chain with the best kernel is what a better choice could give.",
     ]
-    command, rows = "PNPKIT_DATA=… python benchmarks/blind_deblurring.py", []
+    command, rows = f"PNPKIT_DATA=… python benchmarks/blind_deblurring.py --threads {threads}", []
     for sigma in (0.02, 0.05):
         rows += study(sigma)
         write_report("blind_deblurring", rows, command, notes, "Blind deblurring")

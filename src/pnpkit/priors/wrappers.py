@@ -57,6 +57,8 @@ class UnitSum(Denoiser):
 
     In blind deblurring k·c and x/c explain the same data. A learned prior of kernels knows their sum only about, and
     chains of ``BlindPnPDM`` drift along c. A sum of zero makes the sample infinite, which ``solve`` reports.
+
+    denoiser : of real kernels (C, h, w); ShapeError for complex ones.
     """
 
     def __init__(self, denoiser: Denoiser):

@@ -40,8 +40,8 @@ class BlindPnPDM(SplitGibbs):
     parameter : name of the theta; None where the operator has only one.
     burn_in, thin, decay, prior_steps, inner_steps : as in ``SplitGibbs``.
     noise_start : by how much the noise's standard deviation is multiplied in the data term of the first step; falls
-        to 1 with the couplings (PRISM's code anneals it likewise). With wide couplings of the image instead, kernels
-        come out too broad: the coupling blurs what the data say is sharp. Gaussian noise only.
+        to 1 in equal ratios up to burn_in (PRISM's code anneals it likewise). With wide couplings of the image
+        instead, kernels come out too broad: a coupling says that the image is rough. Gaussian noise only.
     rho_start, rho_end : couplings of the image, in its units. None: a quarter and a twentieth of its value range: a
         blind chain that starts wide or ends narrow is more often in a wrong mode.
     rho_theta_start, rho_theta_end, decay_theta : of the parameter, in its units. None: twice the value range

@@ -2,6 +2,7 @@
 #include <torch/csrc/utils/pybind.h>
 
 #include "pnpkit/solvers.h"
+#include "pnpkit/training.h"
 
 namespace py = pybind11;
 using namespace pnpkit;
@@ -59,6 +60,7 @@ void translate(std::exception_ptr thrown) {
 PYBIND11_MODULE(_pnpkit_native, m) {
   py::register_exception_translator(translate);
   m.def("has_twin", &has_twin);
+  m.def("has_convolutions", &has_convolutions);
   m.def("read_npy", [](const std::string& path) { return read_npy(path); });
   py::class_<Network>(m, "Network")
       .def(py::init<const std::string&, std::optional<bool>, bool>(), py::arg("path"), py::arg("bf16") = py::none(),

@@ -54,10 +54,18 @@ struct Finish {
 
 struct Size {
   int64_t batch, height, width;
+  bool operator==(const Size&) const = default;
 };
 
 bool has_avx512();
 bool has_avx512_bf16();
+
+// Kernels (k, columns, 3, 3) in memory, by their strides: k is summed over.
+template <class F>
+struct Kernels {
+  F* first;
+  int64_t k, columns, next_k, next_column, down, across;
+};
 
 // Matrices of weights as the products read them: float, or rounded to bfloat16.
 class Panels {
@@ -65,6 +73,14 @@ class Panels {
   Panels(size_t numbers, bool bf16) : bf16_(bf16), exact_(bf16 ? 0 : numbers), half_(bf16 ? numbers : 0) {}
   // A row-major matrix (k, columns), kept from number ``at`` on.
   void put(size_t at, const float* matrix, int64_t k, int64_t columns);
+  // f(numbers) writes them all.
+  template <class F>
+  void fill(const F& f) {
+    if (bf16_)
+      f(half_.data());
+    else
+      f(exact_.data());
+  }
   // f(image, weights), both in the arithmetic of the weights.
   template <class F>
   void with(Image image, const F& f) const {
@@ -92,6 +108,11 @@ class Conv3x3 {
   int64_t in_, out_;  // padded
   Panels weight_;
 };
+
+// The same from weights as they lie, and the gradient of weights; channels are multiples of 16, images both float or
+// both bfloat16.
+void convolve(Image image, Size size, const Kernels<const float>& weight, const Finish& finish);
+void weight_gradient(Image image, Image gradient, Size size, const Kernels<float>& to);  // k: in, columns: out
 
 // 2×2 with stride 2, and its transpose; weights as torch's Conv2d (out, in, 2, 2) and ConvTranspose2d (in, out, 2, 2).
 class Halve {

@@ -16,6 +16,8 @@ bool has_avx512_bf16() { return false; }
 void Panels::put(size_t, const float*, int64_t, int64_t) { absent(); }
 Conv3x3::Conv3x3(const float*, int64_t, int64_t, bool) : weight_(0, false) { absent(); }
 void Conv3x3::run(Image, Size, const Finish&) const { absent(); }
+void convolve(Image, Size, const Kernels<const float>&, const Finish&) { absent(); }
+void weight_gradient(Image, Image, Size, const Kernels<float>&) { absent(); }
 Halve::Halve(const float*, int64_t, int64_t, bool) : weight_(0, false) { absent(); }
 void Halve::run(Image, Size, const Finish&) const { absent(); }
 Double::Double(const float*, int64_t, int64_t, bool) : weight_(0, false) { absent(); }

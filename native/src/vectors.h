@@ -42,6 +42,12 @@ inline V get(const uint16_t* from) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
+// Two vectors rounded to bfloat16, number by number side by side.
+inline __m512i interleaved(V first, V second) {
+  const auto half = [](V v) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v)); };
+  return _mm512_or_si512(half(first), _mm512_slli_epi32(half(second), 16));
+}
+
 // ``sums`` at channel c of sample b; ``at`` is the place in the images.
 inline void finish(const Finish& f, V sums, int64_t b, int64_t channels, int64_t c, int64_t at) {
   if (f.scale)

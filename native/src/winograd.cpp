@@ -1,142 +1,117 @@
 // 3×3 convolutions by Winograd's F(4×4, 3×3).
-//
-// Lavin & Gray, CVPR 2016 (arXiv 1509.09308, §4): an output tile of 4×4 pixels from an input tile of 6×6 costs 36
-// products a channel pair in place of 144.
+#include "winograd.h"
+
 #include <ATen/Parallel.h>
 
-#include "products.h"
-
 namespace pnpkit {
+namespace winograd {
 namespace {
 
 constexpr int64_t CACHE = 700 * 1024;  // bytes of a block of tiles, to stay in a core's second-level cache
-
-// Interpolation points 0, ±P, ±Q, ∞. Rounding the transformed numbers adds noise to the sums: with the usual ±1, ±2
-// 2.3 times as much as with these, which are near the best of this form for white inputs (native/NOTES.md).
-constexpr float P = 0.65625f, Q = 1.53125f, PP = P * P, QQ = Q * Q;
-
-inline V set(float value) { return _mm512_set1_ps(value); }
-
-// Bᵀ: six vectors, ``step`` apart, to six, ``to`` apart.
-inline void in_1d(const V* d, int step, V* o, int to) {
-  const V d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
-  const V even_p = _mm512_fnmadd_ps(set(QQ), d2, d4), odd_p = _mm512_mul_ps(set(P), _mm512_fnmadd_ps(set(QQ), d1, d3));
-  const V even_q = _mm512_fnmadd_ps(set(PP), d2, d4), odd_q = _mm512_mul_ps(set(Q), _mm512_fnmadd_ps(set(PP), d1, d3));
-  o[0] = _mm512_fmadd_ps(set(PP * QQ), d0, _mm512_fnmadd_ps(set(PP + QQ), d2, d4));
-  o[to] = _mm512_add_ps(even_p, odd_p);
-  o[2 * to] = _mm512_sub_ps(even_p, odd_p);
-  o[3 * to] = _mm512_add_ps(even_q, odd_q);
-  o[4 * to] = _mm512_sub_ps(even_q, odd_q);
-  o[5 * to] = _mm512_fmadd_ps(set(PP * QQ), d1, _mm512_fnmadd_ps(set(PP + QQ), d3, d5));
-}
-
-// Aᵀ: six to four.
-inline void out_1d(const V* m, int step, V* o, int to) {
-  const V even_p = _mm512_add_ps(m[step], m[2 * step]), odd_p = _mm512_sub_ps(m[step], m[2 * step]);
-  const V even_q = _mm512_add_ps(m[3 * step], m[4 * step]), odd_q = _mm512_sub_ps(m[3 * step], m[4 * step]);
-  o[0] = _mm512_add_ps(m[0], _mm512_add_ps(even_p, even_q));
-  o[to] = _mm512_fmadd_ps(set(Q), odd_q, _mm512_mul_ps(set(P), odd_p));
-  o[2 * to] = _mm512_fmadd_ps(set(QQ), even_q, _mm512_mul_ps(set(PP), even_p));
-  o[3 * to] = _mm512_fmadd_ps(set(QQ * Q), odd_q, _mm512_fmadd_ps(set(PP * P), odd_p, m[5 * step]));
-}
-
-// The 36 products of the tile whose first output pixel is (y, x); ``to`` with ``stride`` between them.
-template <class T>
-void spread(const T* image, Size s, int64_t channels, int64_t y, int64_t x, T* to, int64_t stride) {
-  const bool inside = y > 0 && x > 0 && y + 5 <= s.height && x + 5 <= s.width;
-  for (int64_t c = 0; c < channels; c += 16) {
-    V d[36], t[36];
-    const T* corner = image + ((y - 1) * s.width + x - 1) * channels + c;
-    if (inside) {
-#pragma GCC unroll 6
-      for (int i = 0; i < 6; ++i)
-#pragma GCC unroll 6
-        for (int j = 0; j < 6; ++j) d[6 * i + j] = get(corner + (i * s.width + j) * channels);
-    } else {
-      for (int i = 0; i < 6; ++i)
-        for (int j = 0; j < 6; ++j) {
-          const bool there = y + i >= 1 && y + i <= s.height && x + j >= 1 && x + j <= s.width;
-          d[6 * i + j] = there ? get(corner + (i * s.width + j) * channels) : _mm512_setzero_ps();
-        }
-    }
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; ++j) in_1d(d + j, 6, t + j, 6);
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; ++i) in_1d(t + 6 * i, 1, d + 6 * i, 1);
-#pragma GCC unroll 36
-    for (int p = 0; p < 36; ++p) put(to + p * stride + c, d[p]);
-  }
-}
 
 void gather(const float* from, int64_t stride, Size s, int64_t b, int64_t channels, int64_t y, int64_t x,
             const Finish& f) {
   const int64_t rows = std::min<int64_t>(4, s.height - y), columns = std::min<int64_t>(4, s.width - x);
   for (int64_t c = 0; c < channels; c += 16) {
-    V m[36], t[24], o[16];
+    V m[36], o[16];
 #pragma GCC unroll 36
     for (int p = 0; p < 36; ++p) m[p] = _mm512_load_ps(from + p * stride + c);
-#pragma GCC unroll 6
-    for (int j = 0; j < 6; ++j) out_1d(m + j, 6, t + j, 6);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) out_1d(t + 6 * i, 1, o + 4 * i, 1);
+    both_ways<6, 4>(m, o, out_1d);
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < columns; ++j)
         finish(f, o[4 * i + j], b, channels, c, ((b * s.height + y + i) * s.width + x + j) * channels + c);
   }
 }
 
+// One kernel tap of 16 columns.
+inline V taps(const Kernels<const float>& w, int64_t k, int64_t column, int64_t y, int64_t x) {
+  if (k >= w.k || column >= w.columns) return _mm512_setzero_ps();
+  const __mmask16 there = static_cast<__mmask16>((1u << std::min<int64_t>(16, w.columns - column)) - 1);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i at = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(w.next_column)));
+  const float* first = w.first + k * w.next_k + column * w.next_column + y * w.down + x * w.across;
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), there, at, first, 4);
+}
+
+inline void put_step(float* to, const V* one) { _mm512_store_ps(to, one[0]); }
+inline void put_step(uint16_t* to, const V* pair) { _mm512_store_si512(to, interleaved(pair[0], pair[36])); }
+
+// G w Gᵀ of all kernels, each of the 36 a matrix (k, columns) in panels, both padded with zeros to multiples of 16.
+template <class T>
+void pack(const Kernels<const float>& w, T* to) {
+  constexpr int S = Step<T>::SIZE;
+  const int64_t k = padded(w.k), columns = padded(w.columns), steps = k / S;
+  const int vectors = static_cast<int>(columns / 16);
+  at::parallel_for(0, vectors * steps, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const int v = static_cast<int>(n / steps);
+      const int64_t i = n % steps;
+      int panel = 0;
+      while (panel + width_of(vectors - panel) <= v) panel += width_of(vectors - panel);
+      T* at = to + 16 * panel * k + (i * width_of(vectors - panel) + v - panel) * 16 * S;
+      V d[9], o[36 * S];
+      for (int part = 0; part < S; ++part) {
+        for (int y = 0; y < 3; ++y)
+          for (int x = 0; x < 3; ++x) d[3 * y + x] = taps(w, i * S + part, 16 * v, y, x);
+        both_ways<3, 6>(d, o + 36 * part, kernel_1d);
+      }
+      for (int p = 0; p < 36; ++p) put_step(at + p * k * columns, o + p);
+    }
+  });
+}
+
+// ``weight`` as ``pack`` leaves it.
 template <class T>
 void convolve(const T* image, Size s, int64_t in, int64_t out, const T* weight, const Finish& f) {
-  const int64_t across = (s.width + 3) / 4, tiles = (s.height + 3) / 4 * across, all = s.batch * tiles;
+  const Tiles tiles(s);
   const int64_t fit = CACHE / (36 * (in * int64_t{sizeof(T)} + out * 4));
-  const int64_t fair = (all + at::get_num_threads() - 1) / at::get_num_threads();
+  const int64_t fair = (tiles.all + at::get_num_threads() - 1) / at::get_num_threads();
   const int64_t block = std::max<int64_t>(ROWS, std::min({fit, fair + ROWS - 1, int64_t{96}}) / ROWS * ROWS);
-  at::parallel_for(0, (all + block - 1) / block, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, (tiles.all + block - 1) / block, 1, [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
-      const int64_t first = k * block, n = std::min(block, all - first);
+      const int64_t first = k * block, n = std::min(block, tiles.all - first);
       T* spreads = reinterpret_cast<T*>(scratch(36 * block * (in + out)));
       float* sums = reinterpret_cast<float*>(spreads) + 36 * block * in;
       for (int64_t i = 0; i < n; ++i) {
-        const int64_t b = (first + i) / tiles, t = (first + i) % tiles;
-        const T* one = image + b * s.height * s.width * in;
-        spread(one, s, in, 4 * (t / across), 4 * (t % across), spreads + i * in, n * in);
+        const T* one = image + tiles.sample(first + i) * s.height * s.width * in;
+        for (int64_t c = 0; c < in; c += 16) {
+          V o[36];
+          spread(one, s, in, c, tiles.y(first + i), tiles.x(first + i), o);
+#pragma GCC unroll 36
+          for (int p = 0; p < 36; ++p) put(spreads + (p * n + i) * in + c, o[p]);
+        }
       }
       for (int p = 0; p < 36; ++p)
         product(n, spreads + p * n * in, in, weight + p * in * out, in, sums + p * n * out, out);
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t b = (first + i) / tiles, t = (first + i) % tiles;
-        gather(sums + i * out, n * out, s, b, out, 4 * (t / across), 4 * (t % across), f);
-      }
+      for (int64_t i = 0; i < n; ++i)
+        gather(sums + i * out, n * out, s, tiles.sample(first + i), out, tiles.y(first + i), tiles.x(first + i), f);
     }
   });
 }
 
 }  // namespace
+}  // namespace winograd
 
 Conv3x3::Conv3x3(const float* weight, int64_t out, int64_t in, bool bf16)
     : in_(padded(in)), out_(padded(out)), weight_(36 * in_ * out_, bf16) {
-  constexpr double p = P, q = Q, at_p = 1 / (2 * p * p * (p * p - q * q)), at_q = 1 / (2 * q * q * (q * q - p * p));
-  constexpr double G[6][3] = {{1 / (p * p * q * q), 0, 0},     {at_p, at_p * p, at_p * p * p},
-                              {at_p, -at_p * p, at_p * p * p}, {at_q, at_q * q, at_q * q * q},
-                              {at_q, -at_q * q, at_q * q * q}, {0, 0, 1}};
-  Aligned<float> spread(36 * in_ * out_);
-  for (int64_t o = 0; o < out; ++o)
-    for (int64_t i = 0; i < in; ++i) {
-      const float* w = weight + (o * in + i) * 9;
-      for (int r = 0; r < 6; ++r)
-        for (int c = 0; c < 6; ++c) {
-          double sum = 0;
-          for (int y = 0; y < 3; ++y)
-            for (int x = 0; x < 3; ++x) sum += G[r][y] * G[c][x] * w[3 * y + x];
-          spread.data()[((6 * r + c) * in_ + i) * out_ + o] = static_cast<float>(sum);
-        }
-    }
-  const int64_t n = in_ * out_;
-  for (int k = 0; k < 36; ++k) weight_.put(k * n, spread.data() + k * n, in_, out_);
+  weight_.fill([&](auto* to) { winograd::pack({weight, in, out, 9, 9 * in, 3, 1}, to); });
 }
 
 void Conv3x3::run(Image image, Size size, const Finish& f) const {
-  weight_.with(image, [&](auto pixels, auto weight) { convolve(pixels, size, in_, out_, weight, f); });
+  weight_.with(image, [&](auto pixels, auto weight) { winograd::convolve(pixels, size, in_, out_, weight, f); });
+}
+
+void convolve(Image image, Size size, const Kernels<const float>& w, const Finish& f) {
+  static thread_local Aligned<float> kept;  // not scratch(), which ``convolve`` uses
+  const auto run = [&](auto* pixels) {
+    using T = std::remove_pointer_t<decltype(pixels)>;
+    const size_t floats = 36 * w.k * w.columns / Step<T>::SIZE;
+    if (kept.size() < floats) kept.resize(floats);
+    T* const packed = reinterpret_cast<T*>(kept.data());
+    winograd::pack(w, packed);
+    winograd::convolve(pixels, size, w.k, w.columns, packed, f);
+  };
+  image.half ? run(image.half) : run(image.exact);
 }
 
 }  // namespace pnpkit

@@ -7,6 +7,7 @@
 
 #include "../src/convolutions.h"
 #include "pnpkit/solvers.h"
+#include "pnpkit/training.h"
 
 using namespace pnpkit;
 
@@ -82,6 +83,30 @@ void convolutions() {
   }
 }
 
+void gradients() {
+  for (const auto& [in, out, h, w, batch] : {std::array{16, 48, 9, 7, 2}, {112, 64, 3, 12, 1}, {16, 16, 1, 2, 3}})
+    for (const auto kind : {at::kFloat, at::kBFloat16}) {
+      if (!has_convolutions(kind == at::kBFloat16)) continue;
+      const auto last = at::MemoryFormat::ChannelsLast;
+      const Tensor x = draw({batch, in, h, w}).to(kind), g = draw({batch, out, h, w}).to(kind),
+                   weight = draw({out, in, 3, 3}).contiguous(last), bias = draw({out});
+      const auto [image, of_weight, of_bias] = at::convolution_backward(
+          g.to(at::kFloat), x.to(at::kFloat), weight, at::nullopt, {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1,
+          {true, true, false});
+      const double limit = kind == at::kFloat ? 2e-5 : 4e-2;
+      const auto what = told("training, ", in, " to ", out, " channels, ", kind, ": ");
+      const auto near = [&](const Tensor& a, const Tensor& b) { return distance(a.to(at::kFloat), b) < limit; };
+      check(near(convolution(x.contiguous(last), weight, bias), at::conv2d(x.to(at::kFloat), weight, bias, 1, 1)),
+            what + "result");
+      check(near(convolution_image_gradient(g.contiguous(last), weight), image), what + "image");
+      check(near(convolution_weight_gradient(x.contiguous(last), g.contiguous(last), weight), of_weight),
+            what + "weight");
+    }
+  const Tensor x = draw({1, 16, 4, 4}), weight = draw({16, 16, 3, 3});
+  check_throws<InputError>([&] { convolution(x, weight, {}); }, "an image that is not channels last");
+  check_throws<InputError>([&] { convolution(x, draw({16, 20, 3, 3}), {}); }, "20 channels");
+}
+
 void operators() {
   const Tensor mask = (at::rand({1, 6, 8}, rng()) < 0.5).to(at::kFloat), kernel = at::rand({1, 3, 4}, rng()),
                maps = draw({3, 6, 8}, true);
@@ -146,6 +171,7 @@ void randomness() {  // torch.randn(3, generator=torch.Generator().manual_seed(0
 
 int main() {
   convolutions();
+  gradients();
   operators();
   files();
   randomness();

@@ -108,7 +108,7 @@ def test_kill_9_at_any_time(steps, kills, folder, tmp_path):
     whole = loop.train(plan, tmp_path / "whole", report=quiet)
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
     script = (
-        "import sys, torch; torch.set_num_threads(1)\n"
+        f"import sys, torch; torch.set_num_threads({torch.get_num_threads()})\n"
         "from pnpkit.training import loop; from pnpkit.training.recipe import Recipe\n"
         f"plan = Recipe.model_validate_json(open({str(tmp_path / 'plan.json')!r}).read())\n"
         f"loop.train(plan, {str(tmp_path / 'cut')!r}, every_seconds=0)\n"

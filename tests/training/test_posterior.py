@@ -198,7 +198,7 @@ def test_mri_is_reconstructed_with_other_coils_than_in_training(folder, tmp_path
 
 def test_it_starts_from_a_denoiser_and_drops_blocks_that_it_does_not_have(folder, tmp_path):
     start = loop.train(recipe(folder, 2, **{"network.blocks": 2}), tmp_path / "denoiser", report=quiet)
-    network = {"widths": [8, 12], "blocks": 2, "middle": 1}
+    network = {"widths": [16, 32], "blocks": 2, "middle": 1}
     for kind in ("unfolding", "concatenation"):
         model = objective_of(plan(folder, 2, {"network": kind}, start=str(start), network=network)).build()
         unet, before = model.blocks[0].network, UNetDenoiser(weights=str(start)).body.network

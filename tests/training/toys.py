@@ -28,7 +28,7 @@ def recipe(folder: Path, steps: int = 12, **changes: Any) -> Recipe:
         "name": "toy",
         "data": [{"kind": "images", "path": str(folder)}],
         "image": {"crop": 16, "mean": 0.5},
-        "network": {"widths": [8, 12], "blocks": 1},
+        "network": {"widths": [16, 32], "blocks": 1},
         "optimiser": {
             "steps": steps, "batch": 4, "warmup": 3, "rate": 0.002, "bf16": False, "compile": False, "log_every": 2,
         },

@@ -7,6 +7,7 @@ import torch
 from pnpkit import native
 from pnpkit.native import Backend
 from pnpkit.priors.base import Denoiser, Domain
+from pnpkit.priors.networks.convolution import use_native
 from pnpkit.priors.networks.edm import Preconditioned, arithmetic_of
 from pnpkit.priors.networks.shapes import on_real_images
 from pnpkit.priors.networks.unet import UNet
@@ -27,7 +28,7 @@ class UNetDenoiser(Denoiser):
         architecture, the range of sigma and whether images are complex.
     arithmetic : "bfloat16" runs the convolutions in it: faster where the machine has it, about 0.01 dB worse.
     backend : "native" runs it in C++ (``pnpkit native build``; docs/native.md), "auto" does where it is built and the
-        images are float32 on the CPU without gradients.
+        images are float32 on the CPU; where gradients are asked for, its 3×3 convolutions alone.
     compiled : run the network through ``torch.compile``: a minute at the first call of each image size, faster after.
     """
 
@@ -55,6 +56,8 @@ class UNetDenoiser(Denoiser):
         self.body = Preconditioned(network, mean, std).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False).eval()
         self._native = native.network(backend, find(weights), arithmetic == "bfloat16")
+        if self._native is not None:
+            use_native(network, "auto", arithmetic == "bfloat16")
         channels = 1 if self.complex else told["channels"]
         dtype = torch.complex64 if self.complex else torch.float32
         self.domain = Domain((channels, None, None), dtype, (low, high), None if self.complex else (0.0, 1.0))

@@ -145,6 +145,8 @@ def train(
         report(f"  left out: {line}")
     held_out = _validation_images(recipe).to(device)
     trainer = Trainer(recipe, pool, device, processes)
+    if native := sum(getattr(m, "native_code", False) for m in trainer.model.modules()):
+        report(f"{native} convolutions in C++")
     run = Run(Path(folder), recipe, leader=processes.leader)
     if state := run.resume(recipe.optimiser):
         trainer.restore(state)

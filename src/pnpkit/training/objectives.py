@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pnpkit.priors.networks.convolution import use_native
 from pnpkit.priors.networks.edm import Body
 from pnpkit.training.data import Pool
 from pnpkit.training.recipe import Recipe
@@ -49,8 +50,10 @@ class Objective(ABC):
         """(form of the file, what rebuilds the network, its tensors)."""
 
     def bodies(self, model: nn.Module, device: torch.device) -> list[Body]:
-        """``networks``, compiled and in bfloat16 where the recipe says so."""
+        """``networks``, compiled, in bfloat16 and with C++ convolutions where the recipe says so."""
         options = self.recipe.optimiser
+        for network in self.networks(model):
+            use_native(network, options.backend, options.bf16)
 
         def body(network: Callable[..., torch.Tensor]) -> Body:
             def run(z: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:

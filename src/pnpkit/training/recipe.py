@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from pnpkit.errors import DataError, SpecError, suggest
 from pnpkit.io.mappings import read_mapping
+from pnpkit.native import Backend
 from pnpkit.training.families import AnyFamily
 from pnpkit.training.sources import AnySource
 
@@ -82,6 +83,7 @@ class OptimiserOptions(Part):
     half_life : of the running mean of the weights, in samples.
     keep_start : share of the weights that training began with in those that are written: a mean of both is better on
         images unlike those of the training (WiSE-FT; Wortsman et al., CVPR 2022).
+    backend : whose 3×3 convolutions a training on the CPU uses: "auto" takes the C++ ones where they are built.
     workers : processes that draw samples ahead of the training, for a GPU; 0 draws them in the training's own.
     """
 
@@ -96,6 +98,7 @@ class OptimiserOptions(Part):
     keep_start: float = Field(default=0.0, ge=0, lt=1)
     bf16: bool = True
     compile: bool = True
+    backend: Backend = "auto"
     log_every: PositiveInt = 50
     workers: NonNegativeInt = 0
 
@@ -132,7 +135,7 @@ class Recipe(Part):
     def kept(self) -> dict[str, Any]:
         """What a resumed run must share; the number of steps may change."""
         told = json.loads(self.model_dump_json())
-        for key in ("steps", "decay", "compile", "log_every", "keep_start", "workers"):
+        for key in ("steps", "decay", "compile", "backend", "log_every", "keep_start", "workers"):
             del told["optimiser"][key]
         for key in ("validation", "about", "terms"):
             del told[key]

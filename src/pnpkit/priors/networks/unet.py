@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from pnpkit.errors import SpecError
+from pnpkit.priors.networks.convolution import Conv3x3
 
 FEATURES = 32  # sine and cosine features of the noise level
 
@@ -117,9 +118,9 @@ class Block(nn.Module):
 
     def __init__(self, width: int, embedding: int):
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Conv3x3(width, width)
         self.modulate = nn.Linear(embedding, 2 * width)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.second = Conv3x3(width, width)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
         nn.init.zeros_(self.second.weight)

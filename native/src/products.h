@@ -73,8 +73,7 @@ inline __attribute__((always_inline)) void tile(const T* a, const T* b, Layout a
 template <int N, bool Add, class T>
 inline __attribute__((always_inline)) void rows_of(int64_t rows, const T* a, const T* b, Layout at, int64_t steps,
                                                    float* c, int64_t ldc) {
-  for (; rows >= ROWS; rows -= ROWS, a += ROWS * at.row, c += ROWS * ldc)
-    tile<ROWS, N, Add>(a, b, at, steps, c, ldc);
+  for (; rows >= ROWS; rows -= ROWS, a += ROWS * at.row, c += ROWS * ldc) tile<ROWS, N, Add>(a, b, at, steps, c, ldc);
   if (rows >= 4) {
     tile<4, N, Add>(a, b, at, steps, c, ldc);
     rows -= 4, a += 4 * at.row, c += 4 * ldc;

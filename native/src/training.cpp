@@ -52,8 +52,13 @@ Tensor convolution(const Tensor& image, const Tensor& weight, const std::optiona
   const Tensor shift = bias ? bias->contiguous() : Tensor();
   if (bias && (shift.scalar_type() != at::kFloat || shift.numel() != weight.size(0)))
     throw InputError(told("The bias is (", shift.sizes(), "), expected float32 (", weight.size(0), ")."));
-  const Kernels<const float> kernels{weight.const_data_ptr<float>(), weight.size(1),   weight.size(0),  weight.stride(1),
-                                     weight.stride(0),               weight.stride(2), weight.stride(3)};
+  const Kernels<const float> kernels{weight.const_data_ptr<float>(),
+                                     weight.size(1),
+                                     weight.size(0),
+                                     weight.stride(1),
+                                     weight.stride(0),
+                                     weight.stride(2),
+                                     weight.stride(3)};
   return convolved(image, kernels, bias ? shift.const_data_ptr<float>() : nullptr);
 }
 

@@ -113,8 +113,7 @@ inline __attribute__((always_inline)) void spread(const T* image, Size s, int64_
 
 struct Tiles {  // of 4×4 pixels of all samples
   int64_t across, each, all;
-  explicit Tiles(Size s)
-      : across((s.width + 3) / 4), each((s.height + 3) / 4 * across), all(s.batch * each) {}
+  explicit Tiles(Size s) : across((s.width + 3) / 4), each((s.height + 3) / 4 * across), all(s.batch * each) {}
   int64_t sample(int64_t k) const { return k / each; }
   int64_t y(int64_t k) const { return 4 * (k % each / across); }
   int64_t x(int64_t k) const { return 4 * (k % each % across); }

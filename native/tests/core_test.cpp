@@ -90,9 +90,9 @@ void gradients() {
       const auto last = at::MemoryFormat::ChannelsLast;
       const Tensor x = draw({batch, in, h, w}).to(kind), g = draw({batch, out, h, w}).to(kind),
                    weight = draw({out, in, 3, 3}).contiguous(last), bias = draw({out});
-      const auto [image, of_weight, of_bias] = at::convolution_backward(
-          g.to(at::kFloat), x.to(at::kFloat), weight, at::nullopt, {1, 1}, {1, 1}, {1, 1}, false, {0, 0}, 1,
-          {true, true, false});
+      const auto [image, of_weight, of_bias] =
+          at::convolution_backward(g.to(at::kFloat), x.to(at::kFloat), weight, at::nullopt, {1, 1}, {1, 1}, {1, 1},
+                                   false, {0, 0}, 1, {true, true, false});
       const double limit = kind == at::kFloat ? 2e-5 : 4e-2;
       const auto what = told("training, ", in, " to ", out, " channels, ", kind, ": ");
       const auto near = [&](const Tensor& a, const Tensor& b) { return distance(a.to(at::kFloat), b) < limit; };

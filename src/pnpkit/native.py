@@ -15,7 +15,9 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -155,6 +157,8 @@ def _network(path: str, bf16: bool | None) -> Any:
 
 def takes(backend: Backend, *tensors: torch.Tensor) -> bool:
     """Whether the native code can run on these; CapabilityError where it was asked for by name and cannot."""
+    if is_paused():
+        return False
     reason = None
     if any(t.device.type != "cpu" or t.dtype not in (torch.float32, torch.complex64) for t in tensors):
         reason = "works on float32 and complex64 tensors on the CPU"
@@ -163,6 +167,23 @@ def takes(backend: Backend, *tensors: torch.Tensor) -> bool:
     if reason and backend == "native":
         raise CapabilityError(f"The native backend {reason}; use backend='auto', which then takes Python, or 'python'.")
     return reason is None
+
+
+_PAUSED: ContextVar[bool] = ContextVar("pnpkit_native_paused", default=False)
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Whatever would run in C++ runs in Python: to trace it, or to compare with it."""
+    token = _PAUSED.set(True)
+    try:
+        yield
+    finally:
+        _PAUSED.reset(token)
+
+
+def is_paused() -> bool:
+    return _PAUSED.get()
 
 
 def _tracked(t: torch.Tensor) -> bool:

@@ -222,6 +222,14 @@ def test_other_value_ranges_and_networks_inside_of_others(attention, tmp_path):
     assert 1e-5 < float((packaged(x, 0.3) - exact(x, 0.3)).abs().max()) < 0.03
 
 
+def test_a_network_that_would_run_in_c_plus_plus_is_traced_in_python(tmp_path):
+    inner = {"name": "unet", "weights": "digits", "backend": "auto"}
+    spec = {"name": "rescale", "denoiser": inner, "inner": [0.0, 1.0], "outer": [0.0, 255.0]}
+    export(json.dumps(spec), tmp_path, sizes=[(16, 16)])
+    exact, x = registry.prior(spec), 255 * draw(1, 1, 16, 16)
+    assert_near(Packaged(path=str(tmp_path))(x, 20.0), exact(x, 20.0), 1e-4)
+
+
 def test_options_of_the_command_line():
     assert read_size("dynamic") is None and read_size("256x320") == (256, 320)
     assert read_dtype("bf16") == "bf16"

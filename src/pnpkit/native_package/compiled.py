@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from pnpkit import native
 from pnpkit.errors import CapabilityError
 from pnpkit.priors.base import Denoiser
 from pnpkit.priors.networks.edm import arithmetic_of
@@ -42,8 +43,10 @@ def compile_network(prior: Denoiser, folder: Path, dtype: Dtype, sizes: Sequence
     if not 0 < low <= high < math.inf:
         raise CapabilityError(f"{type(prior).__name__} has no finite range of noise levels above 0.")
     module = _Plain(prior, dtype, channels).eval()
+    with native.paused():
+        compiled = [_compiled(module, folder, size) for size in sizes]
     return {
-        "compiled": [_compiled(module, folder, size) for size in sizes],
+        "compiled": compiled,
         "dtype": dtype,
         "channels": channels,
         "sigma_range": [low, high],
@@ -73,9 +76,9 @@ class _Plain(nn.Module):
             return self.prior._denoise(x, sigma).float()
 
     def probe(self, batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = torch.Generator().manual_seed(0)
-        x = torch.rand(batch, self.channels, height, width, generator=rng)
-        return x, torch.full((batch,), self.prior.fit_sigma(0.1))
+        rng, (low, high) = torch.Generator().manual_seed(0), self.prior.domain.value_range or (0.0, 1.0)
+        x = low + (high - low) * torch.rand(batch, self.channels, height, width, generator=rng)
+        return x, torch.full((batch,), self.prior.fit_sigma(0.1 * (high - low)))
 
 
 def _compiled(module: _Plain, folder: Path, size: Size | None) -> dict[str, Any]:

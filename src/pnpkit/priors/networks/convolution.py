@@ -18,7 +18,7 @@ class Conv3x3(nn.Conv2d):
 
     There by Winograd's algorithm, as in inference, on the CPU, in float32 or, inside of autocast, with products in
     bfloat16: then the error is about three times that of a direct convolution in bfloat16 (native/NOTES.md). Gradients
-    of weights stay in float32. float64, vmap and forward-mode derivatives take torch's convolution.
+    of weights stay in float32. float64, vmap, forward-mode derivatives and torch.export take torch's convolution.
     """
 
     native_code = False
@@ -66,11 +66,11 @@ def _why_not(bf16: bool, takes: list[Conv3x3]) -> str | None:
 
 
 def _transformed() -> bool:
-    """Inside of vmap or of forward-mode derivatives."""
+    """Inside of vmap or of forward-mode derivatives; or of torch.export, whose programs run without pnpkit."""
     if torch.compiler.is_compiling():
-        return False
+        return torch.compiler.is_exporting()
     stack = torch._C._functorch.get_interpreter_stack() or ()  # type: ignore[attr-defined]
-    return any(level.key() != torch._C._functorch.TransformType.Grad for level in stack)  # type: ignore[attr-defined]
+    return native.is_paused() or any(level.key() != torch._C._functorch.TransformType.Grad for level in stack)  # type: ignore[attr-defined]
 
 
 def _last(image: torch.Tensor) -> torch.Tensor:

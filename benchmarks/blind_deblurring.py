@@ -13,7 +13,6 @@ from data import images
 from timing import write_report
 
 import pnpkit as pk
-from pnpkit import registry
 from pnpkit.metrics.aligned import psnr_aligned, ssim_aligned
 from pnpkit.operators import Blur
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
@@ -26,7 +25,6 @@ from pnpkit.solvers.pnp_dm import PnPDM
 SIDE, SIZE, COUNT, CHAINS = 64, 32, 20, 8
 SHAPE = (1, SIDE, SIDE)
 FAMILIES = {"Gaussian": slice(0, 20, 2), "short motion": slice(1, 20, 2), "motion": slice(20, 30)}  # where each lies
-FIRST_NOISE = 0.25  # standard deviation that Blind-PnPDM's data term begins with
 
 
 def crops() -> torch.Tensor:
@@ -90,9 +88,9 @@ def study(sigma: float) -> list[dict]:
     x, truth = crops(), kernels()
     y = Blur(kernel=truth, shape=SHAPE)(x)
     y = y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    image = {"name": "unet", "weights": "photos_gray", "arithmetic": "bfloat16", "backend": "auto"}
-    prior = registry.build("priors", image)
-    on_kernels = UnitSum(Rescale(denoiser=pk.prior("blur_kernels"), inner=(0.0, 1.0), outer=(0.0, 0.1)))
+    fast = {"arithmetic": "bfloat16", "backend": "auto"}
+    prior, on_paths = (pk.prior({"name": name} | fast) for name in ("photos_gray", "blur_kernels"))
+    on_kernels = UnitSum(Rescale(denoiser=on_paths, inner=(0.0, 1.0), outer=(0.0, 0.1)))
     priors, noise = pk.Priors(x=prior, theta=on_kernels), pk.Gaussian(sigma)
     unknown = Problem(Blur(kernel=truth.mean(0), shape=SHAPE), noise, y)  # its kernel is not used
     found: dict[str, tuple[torch.Tensor, torch.Tensor | None, float]] = {"blurred": (y, None, 0.0)}
@@ -104,8 +102,7 @@ def study(sigma: float) -> list[dict]:
     found["blind Richardson–Lucy"] = (*richardson_lucy(y), 0.0)
     dps = pk.solve(unknown, priors, BlindDPS(n_steps=150))
     found["BlindDPS"] = dps.x, dps.theta, dps.seconds
-    couplings = {"rho_start": 0.1, "rho_end": sigma, "rho_theta_start": 0.5, "rho_theta_end": 0.002}
-    solver = BlindPnPDM(n_steps=60, burn_in=50, prior_steps=5, noise_start=FIRST_NOISE / sigma, **couplings)
+    solver = BlindPnPDM.preset("deblurring")
     blind = pk.solve(unknown, priors, solver, chains=CHAINS)
     last = [s.unflatten(0, (CHAINS, -1))[:, -1] for s in (blind.samples, blind.theta_samples)]
     found["Blind-PnPDM, 1 chain, sample"] = last[0][0], last[1][0], blind.seconds / CHAINS

@@ -71,10 +71,11 @@ class LinearInTheta(LinearOperator):
         wide = torch.complex128 if z.is_complex() else torch.float64  # conditions of 1e7 are usual: blurred images
         b = (z + expand(tau, z) * self._adjoint(y)).flatten(1).to(wide)
         system = expand(torch.as_tensor(tau, device=b.device), normal) * normal.to(wide)
-        factor, failed = torch.linalg.cholesky_ex(system + torch.eye(b.shape[1], dtype=wide, device=b.device))
-        whole = (failed == 0)[:, None, None]  # not of an image that is not finite: the others go on
-        factor = torch.where(whole, factor, torch.full_like(factor, torch.nan))
-        return torch.cholesky_solve(b[..., None], factor)[..., 0].to(z.dtype).reshape(z.shape)
+        system.diagonal(dim1=-2, dim2=-1).add_(1)
+        factor, failed = torch.linalg.cholesky_ex(system)
+        found = torch.cholesky_solve(b[..., None], factor)[..., 0]
+        whole = (failed == 0)[:, None]  # not of an image that is not finite: the others go on
+        return torch.where(whole, found, torch.nan).to(z.dtype).reshape(z.shape)
 
     def _normal_matrix(self) -> torch.Tensor | None:
         if (known := self.operator._normal_in(self.parameter, self.x)) is not None:

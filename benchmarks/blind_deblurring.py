@@ -25,6 +25,7 @@ from pnpkit.solvers.blind_pnp_dm import BlindPnPDM
 from pnpkit.solvers.pnp_dm import PnPDM
 
 SIDE, SIZE, COUNT, CHAINS = 64, 32, 20, 8
+SHARED = 25  # steps that the chains of one more run of Blind-PnPDM take as one
 SHAPE = (1, SIDE, SIDE)
 FAMILIES = {"Gaussian": slice(0, 20, 2), "short motion": slice(1, 20, 2), "motion": slice(20, 30)}  # where each lies
 
@@ -86,40 +87,66 @@ def richardson_lucy(y: torch.Tensor, rounds: int = 20, inner: int = 5) -> tuple[
     return x, k
 
 
-def study(sigma: float, shared: int) -> list[dict]:
+Found = dict[str, tuple[torch.Tensor, torch.Tensor | None, float]]  # image, kernel, seconds by name
+
+
+def study(sigma: float, methods: list[str]) -> list[dict]:
     x, truth = crops(), kernels()
     y = Blur(kernel=truth, shape=SHAPE)(x)
     y = y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    fast = {"arithmetic": "bfloat16", "backend": "auto"}
-    prior, on_paths = (pk.prior({"name": name} | fast) for name in ("photos_gray", "blur_kernels"))
+    prior = pk.prior({"name": "photos_gray", "arithmetic": "bfloat16", "backend": "auto"})
+    on_paths = pk.prior({"name": "blur_kernels", "backend": "auto"})
     on_kernels = UnitSum(Rescale(denoiser=on_paths, inner=(0.0, 1.0), outer=(0.0, 0.1)))
     priors, noise = pk.Priors(x=prior, theta=on_kernels), pk.Gaussian(sigma)
     unknown = Problem(Blur(kernel=truth.mean(0), shape=SHAPE), noise, y)  # its kernel is not used
-    found: dict[str, tuple[torch.Tensor, torch.Tensor | None, float]] = {"blurred": (y, None, 0.0)}
 
     known = Problem(Blur(kernel=truth, shape=SHAPE), noise, y)
     oracle = pk.solve(known, prior, PnPDM(n_steps=50, burn_in=35, prior_steps=6, rho_end=0.02))
+    found: Found = {"blurred": (y, None, 0.0)}
     found["PnP-DM, kernel known, mean"] = oracle.x, truth, oracle.seconds
     found["PnP-DM, kernel known, sample"] = oracle.samples[-1], truth, oracle.seconds
-    found["blind Richardson–Lucy"] = (*richardson_lucy(y), 0.0)
-    dps = pk.solve(unknown, priors, BlindDPS(n_steps=150))
-    found["BlindDPS"] = dps.x, dps.theta, dps.seconds
-    solver = BlindPnPDM.preset("deblurring")
-    blind = pk.solve(unknown, priors, solver, chains=CHAINS)
-    last = [s.unflatten(0, (CHAINS, -1))[:, -1] for s in (blind.samples, blind.theta_samples)]
-    found["Blind-PnPDM, 1 chain, sample"] = last[0][0], last[1][0], blind.seconds / CHAINS
-    best = picked(last[0], blind.energy), picked(last[1], blind.energy)
-    found[f"Blind-PnPDM, best of {CHAINS}, sample"] = (*best, blind.seconds)
-    found[f"Blind-PnPDM, best of {CHAINS}, mean"] = blind.x, blind.theta, blind.seconds
-    errors = torch.stack([kernel_error(k, truth) for k in last[1]])
-    nearest = picked(last[0], errors.T), picked(last[1], errors.T)
-    found[f"Blind-PnPDM, chain with the best kernel of {CHAINS}"] = (*nearest, blind.seconds)
-    if shared:
-        together = pk.solve(unknown, priors, replace(solver, shared_steps=shared), chains=CHAINS)
-        name = f"Blind-PnPDM, {shared} of {solver.n_steps} steps shared, best of {CHAINS}, mean"
-        found[name] = together.x, together.theta, together.seconds
+    for method in methods:
+        found |= METHODS[method](unknown, priors, truth)
     known_best = psnr_aligned(oracle.x, x, 1.0)
     return [row for name, values in found.items() for row in judged(sigma, name, *values, x, truth, known_best)]
+
+
+def by_richardson_lucy(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    return {"blind Richardson–Lucy": (*richardson_lucy(unknown.y), 0.0)}
+
+
+def by_dps(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    result = pk.solve(unknown, priors, BlindDPS(n_steps=150))
+    return {"BlindDPS": (result.x, result.theta, result.seconds)}
+
+
+def by_pnp_dm(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    blind = pk.solve(unknown, priors, BlindPnPDM.preset("deblurring"), chains=CHAINS)
+    last = [s.unflatten(0, (CHAINS, -1))[:, -1] for s in (blind.samples, blind.theta_samples)]
+    best = picked(last[0], blind.energy), picked(last[1], blind.energy)
+    errors = torch.stack([kernel_error(k, truth) for k in last[1]])
+    nearest = picked(last[0], errors.T), picked(last[1], errors.T)
+    return {
+        "Blind-PnPDM, 1 chain, sample": (last[0][0], last[1][0], blind.seconds / CHAINS),
+        f"Blind-PnPDM, best of {CHAINS}, sample": (*best, blind.seconds),
+        f"Blind-PnPDM, best of {CHAINS}, mean": (blind.x, blind.theta, blind.seconds),
+        f"Blind-PnPDM, chain with the best kernel of {CHAINS}": (*nearest, blind.seconds),
+    }
+
+
+def by_pnp_dm_with_shared_steps(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    solver = replace(BlindPnPDM.preset("deblurring"), shared_steps=SHARED)
+    result = pk.solve(unknown, priors, solver, chains=CHAINS)
+    name = f"Blind-PnPDM, {SHARED} of {solver.n_steps} steps shared, best of {CHAINS}, mean"
+    return {name: (result.x, result.theta, result.seconds)}
+
+
+METHODS = {
+    "richardson_lucy": by_richardson_lucy,
+    "dps": by_dps,
+    "pnp_dm": by_pnp_dm,
+    "shared": by_pnp_dm_with_shared_steps,
+}
 
 
 def picked(chains: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
@@ -145,32 +172,31 @@ def judged(
     return rows
 
 
-def published(besides: list[float]) -> list[dict]:
-    """The rows of the table as it is, but for these noise levels."""
+def merged(new: list[dict]) -> list[dict]:
+    """The rows of the table as it is, with these in the place of their own or after them."""
     file = RESULTS / "blind_deblurring.json"
     rows = json.loads(file.read_text())["rows"] if file.is_file() else []
-    return [row for row in rows if row["noise"] not in besides]
+    table = {(row["noise"], row["method"], row["kernels"]): row for row in [*rows, *new]}
+    return sorted(table.values(), key=lambda row: row["noise"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=4)
-    parser.add_argument("--noise", type=float, nargs="+", default=[0.02, 0.05], help="rows of others stay as they are")
-    parser.add_argument("--shared", type=int, default=25, help="steps shared in one more run of Blind-PnPDM; 0: none")
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.02, 0.05])
+    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS), help="other rows are kept")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     notes = [
         "10 images of each row, one seed; ± standard error. PSNR and SSIM 8 pixels away from the border after the "
         "best shift of at most 6 pixels; kernel error ‖k − k₀‖/‖k₀‖ after the best shift; within 1.5 dB: of the mean "
-        f"of PnP-DM that knows the kernel. Seconds for all 30, {options.threads} threads, both networks in bfloat16 in "
-        "C++ where it is built.",
+        f"of PnP-DM that knows the kernel. Seconds for all 30, {options.threads} threads, the networks in C++ where it "
+        "is built, that of images in bfloat16.",
         "best of 8: by energy, which uses no truth; the chain with the best kernel is what a better choice could give.",
     ]
     command = f"PNPKIT_DATA=… python benchmarks/blind_deblurring.py --threads {options.threads}"
-    rows = published(options.noise)
     for sigma in options.noise:
-        rows = sorted(rows + study(sigma, options.shared), key=lambda row: row["noise"])
-        write_report("blind_deblurring", rows, command, notes, "Blind deblurring")
+        write_report("blind_deblurring", merged(study(sigma, options.methods)), command, notes, "Blind deblurring")
 
 
 if __name__ == "__main__":

@@ -35,9 +35,11 @@ def smooth(n, length):
     return prior
 
 
+@pytest.mark.parametrize("at_once", [2**22, 1])
 @pytest.mark.parametrize(("channels", "own"), [(1, 1), (3, 1), (2, 2)])
-def test_the_step_of_the_kernel_is_exact_on_its_support(channels, own):
+def test_the_step_of_the_kernel_is_exact_on_its_support(channels, own, at_once, monkeypatch):
     """Against dense linear algebra, one tau per sample: mean of the draw by tau, and the normal matrix."""
+    monkeypatch.setattr("pnpkit.operators.in_theta.AT_ONCE", at_once)
     blur = Blur(kernel=torch.rand(own, 4, 3, generator=rng()).double(), shape=(channels, 9, 8))
     x = torch.rand(2, channels, 9, 8, generator=rng(1)).double()
     in_theta = blur.in_theta("kernel", x)

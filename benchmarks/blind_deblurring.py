@@ -7,13 +7,14 @@ kernel, blind Richardson–Lucy, and the blurred image.
 """
 
 import argparse
+import json
+from dataclasses import replace
 
 import torch
 from data import images
-from timing import write_report
+from timing import RESULTS, write_report
 
 import pnpkit as pk
-from pnpkit import registry
 from pnpkit.metrics.aligned import psnr_aligned, ssim_aligned
 from pnpkit.operators import Blur
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
@@ -24,9 +25,9 @@ from pnpkit.solvers.blind_pnp_dm import BlindPnPDM
 from pnpkit.solvers.pnp_dm import PnPDM
 
 SIDE, SIZE, COUNT, CHAINS = 64, 32, 20, 8
+SHARED = 25  # steps that the chains of one more run of Blind-PnPDM take as one
 SHAPE = (1, SIDE, SIDE)
 FAMILIES = {"Gaussian": slice(0, 20, 2), "short motion": slice(1, 20, 2), "motion": slice(20, 30)}  # where each lies
-FIRST_NOISE = 0.25  # standard deviation that Blind-PnPDM's data term begins with
 
 
 def crops() -> torch.Tensor:
@@ -86,37 +87,66 @@ def richardson_lucy(y: torch.Tensor, rounds: int = 20, inner: int = 5) -> tuple[
     return x, k
 
 
-def study(sigma: float) -> list[dict]:
+Found = dict[str, tuple[torch.Tensor, torch.Tensor | None, float]]  # image, kernel, seconds by name
+
+
+def study(sigma: float, methods: list[str]) -> list[dict]:
     x, truth = crops(), kernels()
     y = Blur(kernel=truth, shape=SHAPE)(x)
     y = y + sigma * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
-    image = {"name": "unet", "weights": "photos_gray", "arithmetic": "bfloat16", "backend": "auto"}
-    prior = registry.build("priors", image)
-    on_kernels = UnitSum(Rescale(denoiser=pk.prior("blur_kernels"), inner=(0.0, 1.0), outer=(0.0, 0.1)))
+    prior = pk.prior({"name": "photos_gray", "arithmetic": "bfloat16", "backend": "auto"})
+    on_paths = pk.prior({"name": "blur_kernels", "backend": "auto"})
+    on_kernels = UnitSum(Rescale(denoiser=on_paths, inner=(0.0, 1.0), outer=(0.0, 0.1)))
     priors, noise = pk.Priors(x=prior, theta=on_kernels), pk.Gaussian(sigma)
     unknown = Problem(Blur(kernel=truth.mean(0), shape=SHAPE), noise, y)  # its kernel is not used
-    found: dict[str, tuple[torch.Tensor, torch.Tensor | None, float]] = {"blurred": (y, None, 0.0)}
 
     known = Problem(Blur(kernel=truth, shape=SHAPE), noise, y)
     oracle = pk.solve(known, prior, PnPDM(n_steps=50, burn_in=35, prior_steps=6, rho_end=0.02))
+    found: Found = {"blurred": (y, None, 0.0)}
     found["PnP-DM, kernel known, mean"] = oracle.x, truth, oracle.seconds
     found["PnP-DM, kernel known, sample"] = oracle.samples[-1], truth, oracle.seconds
-    found["blind Richardson–Lucy"] = (*richardson_lucy(y), 0.0)
-    dps = pk.solve(unknown, priors, BlindDPS(n_steps=150))
-    found["BlindDPS"] = dps.x, dps.theta, dps.seconds
-    couplings = {"rho_start": 0.1, "rho_end": sigma, "rho_theta_start": 0.5, "rho_theta_end": 0.002}
-    solver = BlindPnPDM(n_steps=60, burn_in=50, prior_steps=5, noise_start=FIRST_NOISE / sigma, **couplings)
-    blind = pk.solve(unknown, priors, solver, chains=CHAINS)
-    last = [s.unflatten(0, (CHAINS, -1))[:, -1] for s in (blind.samples, blind.theta_samples)]
-    found["Blind-PnPDM, 1 chain, sample"] = last[0][0], last[1][0], blind.seconds / CHAINS
-    best = picked(last[0], blind.energy), picked(last[1], blind.energy)
-    found[f"Blind-PnPDM, best of {CHAINS}, sample"] = (*best, blind.seconds)
-    found[f"Blind-PnPDM, best of {CHAINS}, mean"] = blind.x, blind.theta, blind.seconds
-    errors = torch.stack([kernel_error(k, truth) for k in last[1]])
-    nearest = picked(last[0], errors.T), picked(last[1], errors.T)
-    found[f"Blind-PnPDM, chain with the best kernel of {CHAINS}"] = (*nearest, blind.seconds)
+    for method in methods:
+        found |= METHODS[method](unknown, priors, truth)
     known_best = psnr_aligned(oracle.x, x, 1.0)
     return [row for name, values in found.items() for row in judged(sigma, name, *values, x, truth, known_best)]
+
+
+def by_richardson_lucy(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    return {"blind Richardson–Lucy": (*richardson_lucy(unknown.y), 0.0)}
+
+
+def by_dps(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    result = pk.solve(unknown, priors, BlindDPS(n_steps=150))
+    return {"BlindDPS": (result.x, result.theta, result.seconds)}
+
+
+def by_pnp_dm(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    blind = pk.solve(unknown, priors, BlindPnPDM.preset("deblurring"), chains=CHAINS)
+    last = [s.unflatten(0, (CHAINS, -1))[:, -1] for s in (blind.samples, blind.theta_samples)]
+    best = picked(last[0], blind.energy), picked(last[1], blind.energy)
+    errors = torch.stack([kernel_error(k, truth) for k in last[1]])
+    nearest = picked(last[0], errors.T), picked(last[1], errors.T)
+    return {
+        "Blind-PnPDM, 1 chain, sample": (last[0][0], last[1][0], blind.seconds / CHAINS),
+        f"Blind-PnPDM, best of {CHAINS}, sample": (*best, blind.seconds),
+        f"Blind-PnPDM, best of {CHAINS}, mean": (blind.x, blind.theta, blind.seconds),
+        f"Blind-PnPDM, chain with the best kernel of {CHAINS}": (*nearest, blind.seconds),
+    }
+
+
+def by_pnp_dm_with_shared_steps(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    solver = replace(BlindPnPDM.preset("deblurring"), shared_steps=SHARED)
+    result = pk.solve(unknown, priors, solver, chains=CHAINS)
+    name = f"Blind-PnPDM, {SHARED} of {solver.n_steps} steps shared, best of {CHAINS}, mean"
+    return {name: (result.x, result.theta, result.seconds)}
+
+
+METHODS = {
+    "richardson_lucy": by_richardson_lucy,
+    "dps": by_dps,
+    "pnp_dm": by_pnp_dm,
+    "shared": by_pnp_dm_with_shared_steps,
+}
 
 
 def picked(chains: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
@@ -142,22 +172,31 @@ def judged(
     return rows
 
 
+def merged(new: list[dict]) -> list[dict]:
+    """The rows of the table as it is, with these in the place of their own or after them."""
+    file = RESULTS / "blind_deblurring.json"
+    rows = json.loads(file.read_text())["rows"] if file.is_file() else []
+    table = {(row["noise"], row["method"], row["kernels"]): row for row in [*rows, *new]}
+    return sorted(table.values(), key=lambda row: row["noise"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=4)
-    threads = parser.parse_args().threads
-    torch.set_num_threads(threads)
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.02, 0.05])
+    parser.add_argument("--methods", choices=METHODS, nargs="+", default=list(METHODS), help="other rows are kept")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     notes = [
         "10 images of each row, one seed; ± standard error. PSNR and SSIM 8 pixels away from the border after the "
         "best shift of at most 6 pixels; kernel error ‖k − k₀‖/‖k₀‖ after the best shift; within 1.5 dB: of the mean "
-        f"of PnP-DM that knows the kernel. Seconds for all 30, {threads} threads, the image network in bfloat16 in C++ "
-        "where it is built.",
+        f"of PnP-DM that knows the kernel. Seconds for all 30, {options.threads} threads, the networks in C++ where it "
+        "is built, that of images in bfloat16.",
         "best of 8: by energy, which uses no truth; the chain with the best kernel is what a better choice could give.",
     ]
-    command, rows = f"PNPKIT_DATA=… python benchmarks/blind_deblurring.py --threads {threads}", []
-    for sigma in (0.02, 0.05):
-        rows += study(sigma)
-        write_report("blind_deblurring", rows, command, notes, "Blind deblurring")
+    command = f"PNPKIT_DATA=… python benchmarks/blind_deblurring.py --threads {options.threads}"
+    for sigma in options.noise:
+        write_report("blind_deblurring", merged(study(sigma, options.methods)), command, notes, "Blind deblurring")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pnpkit.priors import Rescale, UnitSum
 SIDE = 64
 
 
-def main(photo: torch.Tensor, picture: Path, steps: int = 60, chains: int = 8) -> dict[str, float]:
+def main(photo: torch.Tensor, picture: Path, steps: int | None = None, chains: int = 8) -> dict[str, float]:
     x = photo[..., :SIDE, :SIDE]
     kernel = pk.make("anisotropic_gaussian_kernel", size=32, std_y=2.0, std_x=0.9, angle_deg=30.0)
     noise = pk.Gaussian(0.02)
@@ -29,12 +29,10 @@ def main(photo: torch.Tensor, picture: Path, steps: int = 60, chains: int = 8) -
     on_kernels = UnitSum(Rescale(denoiser=pk.prior("blur_kernels"), inner=(0.0, 1.0), outer=(0.0, 0.1)))
     priors = pk.Priors(x=pk.prior("photos_gray"), theta=on_kernels)
     unknown = blur.at(kernel=torch.full_like(kernel, 1 / kernel.numel()))  # its kernel is not used
-    # The data term begins with noise 0.25: chains that fit the data closely from the start keep their first kernel.
-    couplings = {"rho_start": 0.1, "rho_end": 0.02, "rho_theta_start": 0.5, "rho_theta_end": 0.002}
-    annealing = {"n_steps": steps, "burn_in": int(0.8 * steps), "prior_steps": 5, "noise_start": 12.5}
-    solver = {"name": "blind_pnp_dm", **annealing, **couplings}
+    # The data term begins with more noise: chains that fit the data closely from the start keep their first kernel.
+    solver = {"name": "blind_pnp_dm", "preset": "deblurring"} | ({} if steps is None else {"n_steps": steps})
     result = pk.compose(unknown, prior=priors, solver=solver, noise=noise)(y, chains=chains)
-    oracle = pk.compose(blur, prior="photos_gray", solver={"name": "pnp_dm", "n_steps": steps}, noise=noise)(y)
+    oracle = pk.compose(blur, prior="photos_gray", solver={"name": "pnp_dm", "n_steps": steps or 60}, noise=noise)(y)
 
     found = {"blurred": y, "kernel known": oracle.x, "kernel unknown": result.x}
     scores = {name: float(psnr(v, x, 1.0)) for name, v in found.items()}

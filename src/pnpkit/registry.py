@@ -67,7 +67,8 @@ def name_of(kind: str, component: object) -> str | None:
 def build(kind: str, config: Config | object) -> Any:
     """A component from a name or a mapping ``{"name": …, parameter: value}``; objects pass through.
 
-    ``"precision": "float64"`` beside the name moves what was built to that precision.
+    ``"precision": "float64"`` beside the name moves what was built to that precision. ``"preset": …`` beside that of a
+    solver stands for the parameters that it keeps under this name; those that are given come first.
     """
     if isinstance(config, str):
         config = {"name": config}
@@ -79,12 +80,20 @@ def build(kind: str, config: Config | object) -> Any:
             f"A {kind[:-1]} is described by a mapping with a 'name'; given keys: "
             f"{', '.join(map(str, parameters)) or 'none'}."
         )
-    name, precision = parameters.pop("name"), parameters.pop("precision", None)
+    name, precision, preset = (parameters.pop(key, None) for key in ("name", "precision", "preset"))
     if kind == "priors" and name not in _entries(kind) and name in _entries("weights"):
         name, parameters = card(name)["prior"], {"weights": name, **parameters}
     cls = get(kind, name)
+    if preset is not None:
+        parameters = {**_preset(cls, preset), **parameters}
     component = cls(**parameters)
     return component if precision is None else in_precision(component, precision)
+
+
+def _preset(cls: Any, name: Any) -> dict[str, Any]:
+    if not hasattr(cls, "settings"):
+        raise SpecError(f"{cls.__name__} has no presets; given preset {name!r:.60}.")
+    return cls.settings(name)
 
 
 def card(name: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Blind solvers: an exact kernel step, known answers, another family of operators, energies, bad input."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,9 +35,11 @@ def smooth(n, length):
     return prior
 
 
+@pytest.mark.parametrize("at_once", [2**22, 1])
 @pytest.mark.parametrize(("channels", "own"), [(1, 1), (3, 1), (2, 2)])
-def test_the_step_of_the_kernel_is_exact_on_its_support(channels, own):
+def test_the_step_of_the_kernel_is_exact_on_its_support(channels, own, at_once, monkeypatch):
     """Against dense linear algebra, one tau per sample: mean of the draw by tau, and the normal matrix."""
+    monkeypatch.setattr("pnpkit.operators.in_theta.AT_ONCE", at_once)
     blur = Blur(kernel=torch.rand(own, 4, 3, generator=rng()).double(), shape=(channels, 9, 8))
     x = torch.rand(2, channels, 9, 8, generator=rng(1)).double()
     in_theta = blur.in_theta("kernel", x)
@@ -110,13 +114,22 @@ def test_an_unknown_detector_offset_of_a_scanner(solver):
 
 
 def test_the_noise_begins_wider_and_ends_as_it_is():
-    problem, solver = blurred_problem(), BlindPnPDM(n_steps=10, burn_in=4, noise_start=9.0)
-    own = problem.likelihood.sigma
+    problem, solver = blurred_problem(), BlindPnPDM(n_steps=10, burn_in=4, noise_start=9 * 0.05)
+    own = float(problem.likelihood.sigma)
+    assert own == pytest.approx(0.05)
     for k, factor in ((0, 9.0), (2, 3.0), (4, 1.0), (9, 1.0)):
-        assert torch.allclose(solver.tempered(problem, k).likelihood.sigma, factor * own)
-    counts = Problem(problem.operator, pk.Poisson(100.0), problem.y.clamp_min(0))
+        assert torch.allclose(solver.tempered(problem, k).likelihood.sigma, torch.tensor(factor * own))
+    assert solver.scaled(2.0).noise_start == pytest.approx(2 * 9 * 0.05)
+    noisier = replace(problem, likelihood=Gaussian(1.0))  # than the start: it stays as it is
+    assert float(solver.tempered(noisier, 0).likelihood.sigma) == 1.0
+
+
+def test_counts_have_no_noise_to_begin_wider_which_is_said_when_composing():
+    priors = Priors(x=IsotropicGaussian(), theta=IsotropicGaussian(mean=1 / 9, std=0.1))
+    operator = blurred_problem().operator
     with pytest.raises(CapabilityError, match="noise_start"):
-        solver.tempered(counts, 0)
+        pk.compose(operator, prior=priors, solver={"name": "blind_pnp_dm", "noise_start": 0.3}, noise=pk.Poisson(100.0))
+    pk.compose(operator, prior=priors, solver="blind_pnp_dm", noise=pk.Poisson(100.0))
 
 
 def test_kernels_of_unit_sum_stay_so():
@@ -141,12 +154,21 @@ def test_blind_results_come_back_from_their_file(tmp_path):
     assert torch.allclose(result.x[0], chain.mean(0), atol=1e-6)
 
 
-def test_published_schedules_are_in_units_of_the_images():
-    solver = PnPDM.published("deblurring")
+def test_presets_are_in_units_of_the_images():
+    solver = PnPDM.preset("deblurring")
     assert (solver.rho_start, solver.rho_end, solver.decay) == (5.0, 0.15, 0.9)
-    assert BlindPnPDM.published("prism", half_range=1.0).rho_end == 0.1
-    with pytest.raises(SpecError, match="no published schedule"):
-        PnPDM.published("deblurrring")
+    assert BlindPnPDM.preset("prism", half_range=1.0).rho_end == 0.1
+    with pytest.raises(SpecError, match="has no preset"):
+        PnPDM.preset("deblurrring")
+
+
+def test_a_config_names_a_preset_and_may_change_it():
+    named = pk.solver({"name": "blind_pnp_dm", "preset": "deblurring", "n_steps": 7})
+    assert named == replace(BlindPnPDM.preset("deblurring"), n_steps=7)
+    with pytest.raises(SpecError, match=r"no preset 'deblur'.*deblurring"):
+        pk.solver({"name": "blind_pnp_dm", "preset": "deblur"})
+    with pytest.raises(SpecError, match="HQS has no presets"):
+        pk.solver({"name": "hqs", "preset": "deblurring"})
 
 
 def test_bad_input():

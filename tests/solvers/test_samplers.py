@@ -63,7 +63,7 @@ def test_exact_on_white_gaussian_images(name):
         (DPS(guidance="norm", weight=0.3, n_steps=300), 0.6),
         (DAPS(ode_steps=5, n_steps=40), 0.9),
         (DiffPIR(lam=7.0, zeta=0.3), 0.8),
-        (PnPDM.published("deblurring", half_range=0.4), 0.95),
+        (PnPDM.preset("deblurring", half_range=0.4), 0.95),
     ],
     ids=["dps", "daps", "diffpir", "pnp_dm"],
 )
@@ -203,6 +203,44 @@ def test_chains_are_gathered_by_measurement_and_chain():
     nearest = [float(problem[i : i + 1].nll(result.x[i : i + 1])) for i in (0, 1)]
     swapped = [float(problem[i : i + 1].nll(result.x[1 - i : 2 - i])) for i in (0, 1)]
     assert all(a < b for a, b in zip(nearest, swapped, strict=True))
+
+
+class Watched(IsotropicGaussian):
+    """Keeps how many images each call was given; counted copies share the list."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def _denoise(self, x, sigma):
+        self.batches.append(len(x))
+        return super()._denoise(x, sigma)
+
+
+def test_chains_share_their_first_steps(tmp_path):
+    """One chain takes them: as many calls, of fewer images; chains differ afterwards only."""
+    problem, solver = mixing_problem(n=2), PnPDM(n_steps=12, burn_in=6, thin=1, prior_steps=4, shared_steps=5)
+    steps = []
+    result = solve(problem, prior := Watched(), solver, seed=3, chains=3, progress=steps.append)
+    assert prior.batches == 5 * 4 * [2] + 7 * 4 * [6] and result.calls["prior"] == 12 * 4
+    same = [[bool((x[:, 0] == x[:, i]).all()) for i in (1, 2)] for x in (s.x.unflatten(0, (2, 3)) for s in steps)]
+    assert same == 5 * [[True, True]] + 7 * [[False, False]]
+    assert result.info["rho"].shape == (12, 2, 3) and result.samples.shape == (18, 2, 1, 4, 4)
+    again = solve(problem, prior, solver, seed=3, chains=3)
+    assert torch.equal(again.samples, result.samples)
+    alone = solve(problem, prior, solver, seed=3)  # a single chain has nobody to share with
+    assert torch.equal(alone.samples, solve(problem, prior, replace(solver, shared_steps=0), seed=3).samples)
+    # cut off while they are one, and resumed
+    file = tmp_path / "run"
+
+    def cut(step):
+        if step.k == 2:
+            raise KeyboardInterrupt
+
+    solve(problem, prior, solver, seed=3, chains=3, checkpoint=file, progress=cut)
+    assert torch.equal(solve(problem, prior, solver, seed=3, chains=3, checkpoint=file).samples, result.samples)
+    with pytest.raises(SpecError, match="at most burn_in"):
+        PnPDM(burn_in=6, shared_steps=7)
 
 
 def test_convergence_of_chains():

@@ -10,6 +10,7 @@ from pnpkit.operators.base import LinearOperator, Operator
 from pnpkit.types import Scalar, Shape
 
 SMALL = 64  # parameters up to which the normal matrix is formed column by column
+AT_ONCE = 2**22  # numbers in the normal matrices of the images that are solved for at a time
 
 
 def _event(operator: Operator, parameter: str, x: torch.Tensor) -> tuple[Shape, bool]:
@@ -64,17 +65,35 @@ class LinearInTheta(LinearOperator):
     _forward = InTheta._forward
 
     def _prox_l2(self, z: torch.Tensor, y: torch.Tensor, tau: Scalar) -> torch.Tensor:
-        """By Cholesky where the normal matrix is known or small, else by CG."""
-        normal = self.derived("normal_matrix", self._normal_matrix)
-        if normal is None:
+        """By Cholesky where the normal matrix is known or small, some images at a time; else by CG."""
+        most = max(1, AT_ONCE // torch.Size(self.in_shape).numel() ** 2)
+        rows = [slice(i, i + most) for i in range(0, self.x.shape[0], most)]
+        if (self if len(rows) == 1 else self._part(rows[0]))._normal is None:
             return super()._prox_l2(z, y, tau)
+        if len(rows) == 1:
+            return self._solved(z, y, tau)
+        taus = [tau[some] if isinstance(tau, torch.Tensor) and tau.ndim else tau for some in rows]
+        return torch.cat([self._part(s)._solved(z[s], y[s], t) for s, t in zip(rows, taus, strict=True)])
+
+    def _part(self, rows: slice) -> Self:
+        """The same for some of the images."""
+        return type(self)(self.operator.select(rows), self.parameter, self.x[rows])
+
+    def _solved(self, z: torch.Tensor, y: torch.Tensor, tau: Scalar) -> torch.Tensor:
+        normal = self._normal
+        assert normal is not None
         wide = torch.complex128 if z.is_complex() else torch.float64  # conditions of 1e7 are usual: blurred images
         b = (z + expand(tau, z) * self._adjoint(y)).flatten(1).to(wide)
         system = expand(torch.as_tensor(tau, device=b.device), normal) * normal.to(wide)
-        factor, failed = torch.linalg.cholesky_ex(system + torch.eye(b.shape[1], dtype=wide, device=b.device))
-        whole = (failed == 0)[:, None, None]  # not of an image that is not finite: the others go on
-        factor = torch.where(whole, factor, torch.full_like(factor, torch.nan))
-        return torch.cholesky_solve(b[..., None], factor)[..., 0].to(z.dtype).reshape(z.shape)
+        system.diagonal(dim1=-2, dim2=-1).add_(1)
+        factor, failed = torch.linalg.cholesky_ex(system)
+        found = torch.cholesky_solve(b[..., None], factor)[..., 0]
+        whole = (failed == 0)[:, None]  # not of an image that is not finite: the others go on
+        return torch.where(whole, found, torch.nan).to(z.dtype).reshape(z.shape)
+
+    @property
+    def _normal(self) -> torch.Tensor | None:
+        return self.derived("normal_matrix", self._normal_matrix)
 
     def _normal_matrix(self) -> torch.Tensor | None:
         if (known := self.operator._normal_in(self.parameter, self.x)) is not None:

@@ -63,6 +63,17 @@ class Solver(Component):
         """Whether x after step k is a draw to keep: the last one, where a chain does not say more."""
         return k == self.n_steps - 1
 
+    def shares(self, k: int) -> bool:
+        """Whether the chains of a measurement take step k as one. All tensors of the state then begin with the batch.
+
+        Neither the last step is shared, nor one after a step that is not.
+        """
+        return False
+
+    def refuses(self, problem: Any) -> list[str]:
+        """Capability sentences about these settings, beyond ``needs``; ``problem`` as in ``missing``."""
+        return []
+
     def energy(self, problem: Problem, prior: Any, state: Any, rng: torch.Generator) -> torch.Tensor | None:
         """How improbable the last state of each chain is, (B,); where given, ``Result.x`` is of the best chain."""
         return None
@@ -113,6 +124,7 @@ def missing(solver: Solver, problem: Any, prior: AnyPrior) -> list[str]:
         sentences.append(
             f"{label} uses no prior, but {type(prior).__name__} was given; leave it out or choose another solver."
         )
+    sentences += solver.refuses(problem)
     part = prior["x"] if isinstance(prior, Priors) else prior
     operator = problem.operator
     if part is not None and (reason := part.misfit(operator.in_shape, operator.in_dtype)):
@@ -137,13 +149,15 @@ def iterate(
     rng: torch.Generator,
     x0: torch.Tensor | None = None,
     start: Step | None = None,
+    chains: int = 1,
 ) -> Iterator[Step]:
     """Run a solver; the caller owns the loop and may stop, plot or save at any step.
 
-    ``start``, a step of an earlier run, continues that run after it. Ends after ``n_steps``, when every finite sample
-    is settled, or with DivergedError when no sample is finite. A sample is settled once its relative change is ≤
-    ``tol``: its x then stays, whatever else is in the batch. It counts as diverged when its norm is not finite or
-    has grown a million times beyond the start's.
+    ``start``, a step of an earlier run, continues that run after it. ``chains``: of a problem that holds every
+    measurement so many times in a row (``Problem.repeat``); steps that they share (``Solver.shares``) are taken by the
+    first of them and given to all. Ends after ``n_steps``, when every finite sample is settled, or with DivergedError
+    when no sample is finite. A sample is settled once its relative change is ≤ ``tol``: its x then stays, whatever else
+    is in the batch. It counts as diverged when its norm is not finite or has grown a million times beyond the start's.
     """
     if sentences := missing(solver, problem, prior):
         raise CapabilityError(" ".join(sentences))
@@ -151,9 +165,13 @@ def iterate(
     if solver.n_steps < 1:
         raise SpecError(f"{type(solver).__name__}: n_steps must be at least 1, given {solver.n_steps}.")
     now = _first(solver.init(problem, prior, rng, x0)) if start is None else start
+    alone = problem[::chains] if chains > 1 else problem
     while now.k + 1 < solver.n_steps and not now.done:
-        state, info = solver.step(problem, prior, now.state, now.k + 1, rng)
-        now = _next(now, state, info, solver.tol)
+        if chains > 1 and solver.shares(now.k + 1):
+            now = _moved(alone, prior, solver, _rows(now, lambda v: v[::chains]), rng)
+            now = _rows(now, lambda v: v.repeat_interleave(chains, 0))
+        else:
+            now = _moved(problem, prior, solver, now, rng)
         if not bool(now.finite.any()):
             raise DivergedError(
                 f"{type(solver).__name__} diverged at step {now.k}: every sample left the finite range. Use a smaller "
@@ -169,6 +187,23 @@ def _first(state: Any) -> Step:
     size = linalg.norm(state.x)
     finite = torch.isfinite(size)
     return Step(-1, state, {}, finite, state.x, torch.zeros_like(finite), GROWN * size)
+
+
+def _moved(problem: Problem, prior: AnyPrior, solver: Solver, now: Step, rng: torch.Generator) -> Step:
+    """The turn after ``now``."""
+    state, info = solver.step(problem, prior, now.state, now.k + 1, rng)
+    return _next(now, state, info, solver.tol)
+
+
+def _rows(step: Step, pick: Callable[[torch.Tensor], torch.Tensor]) -> Step:
+    """The turn for other rows of the batch: what ``pick`` makes of every tensor."""
+    state = type(step.state)(*map(pick, step.state))
+    return step._replace(
+        state=state,
+        info={name: pick(v) for name, v in step.info.items()},
+        x=state.x if step.x is step.state.x else pick(step.x),
+        **{name: pick(getattr(step, name)) for name in ("finite", "settled", "limit")},
+    )
 
 
 def _next(last: Step, state: Any, info: Info, tol: float | None) -> Step:
@@ -201,7 +236,8 @@ def solve(
 ) -> Result:
     """Run a solver to its end.
 
-    chains : independent runs of a sampler on every measurement, side by side in one batch.
+    chains : runs of a sampler on every measurement, side by side in one batch; independent, unless the solver lets
+        them share their first steps.
     seed : of the generator passed to the solver; the global RNG is never touched.
     progress : True for a progress bar, or a function called with every Step.
     objective : also record nll + value at every step (calls not counted as the solver's).
@@ -225,7 +261,7 @@ def solve(
         last, infos, kept = saved.load(rng, lambda: solver.init(problem, prior, rng, x0)) if saved else (None, [], [])
         mark = None  # the last whole step: what Ctrl-C in the middle of the next one goes back to
         try:
-            for step in iterate(counted, counted_prior, solver, rng, x0, last):
+            for step in iterate(counted, counted_prior, solver, rng, x0, last, chains):
                 info = dict(step.info)
                 if objective:
                     info["objective"] = _objective(problem, prior, step.x)

@@ -1,12 +1,12 @@
 """Blind-PnPDM: split Gibbs sampling of the image and of the operator's parameter, each with a prior of its own."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pnpkit.errors import CapabilityError, SpecError
+from pnpkit.errors import SpecError
 from pnpkit.likelihoods import Gaussian, randn_like
 from pnpkit.linalg import expand
 from pnpkit.priors.base import Priors
@@ -21,8 +21,8 @@ class BlindState(NamedTuple):
     x: torch.Tensor  # a draw of the image's prior step
     theta: torch.Tensor  # a draw of the parameter's prior step
     m: torch.Tensor  # and of its likelihood step
-    rho: torch.Tensor  # (n_steps, B) couplings of the image
-    rho_theta: torch.Tensor  # (n_steps, B) and of the parameter
+    rho: torch.Tensor  # (B, n_steps) couplings of the image
+    rho_theta: torch.Tensor  # (B, n_steps) and of the parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,14 @@ class BlindPnPDM(SplitGibbs):
     sampler often ends in a wrong mode. ``Result.x`` and ``Result.theta`` are of the chain with the least energy.
 
     parameter : name of the theta; None where the operator has only one.
-    burn_in, thin, decay, prior_steps, inner_steps : as in ``SplitGibbs``.
-    noise_start : by how much the noise's standard deviation is multiplied in the data term of the first step; falls
-        to 1 in equal ratios up to burn_in (PRISM's code anneals it likewise). With wide couplings of the image
-        instead, kernels come out too broad: a coupling says that the image is rough. Gaussian noise only.
-    rho_start, rho_end : couplings of the image, in its units. None: a quarter and a twentieth of its value range: a
-        blind chain that starts wide or ends narrow is more often in a wrong mode.
+    burn_in, thin, decay, prior_steps, inner_steps, shared_steps : as in ``SplitGibbs``.
+    noise_start : standard deviation of the noise that the data term begins with, in units of y; falls to the noise's
+        own in equal ratios up to burn_in (PRISM's code anneals it likewise). None: as it is from the start. With wide
+        couplings of the image instead, kernels come out too broad: a coupling says that the image is rough. Gaussian
+        noise only.
+    rho_start, rho_end : couplings of the image, in its units. None: a quarter of its value range, and the noise level
+        per pixel of x (a twentieth of the range where that is not known): a blind chain that starts wide or ends
+        narrow is more often in a wrong mode.
     rho_theta_start, rho_theta_end, decay_theta : of the parameter, in its units. None: twice the value range
         of its prior, and 0.9/√n of it for n numbers: as much deviation in all as their largest. Narrower ones freeze
         the chain, wider ones smear it.
@@ -51,30 +53,38 @@ class BlindPnPDM(SplitGibbs):
 
     parameter: str | None = None
     order: Literal["plug_in", "gibbs"] = "plug_in"
-    noise_start: Annotated[float, Field(ge=1)] = 1.0
+    noise_start: PositiveFloat | None = None
     rho_theta_start: PositiveFloat | None = None
     rho_theta_end: PositiveFloat | None = None
     decay_theta: Annotated[float, Field(gt=0, lt=1)] | None = None
     prior_steps: PositiveInt = 8
 
     needs = {"prior": ("denoise",), "prior.theta": ("denoise",)}
-    presets = {  # PRISM's code, noise 0.02 and 0.05; its couplings of the kernel belong to a network that is given y
+    in_units_of_x = ("rho_start", "rho_end", "noise_start")
+    presets = {
+        # PRISM's code, noise 0.02 and 0.05; its couplings of the kernel belong to a network that is given y
         "prism": {"rho_start": 1.0, "decay": 0.9, "rho_end": 0.1, "n_steps": 200, "burn_in": 100, "thin": 5},
-    }
+        # benchmarks/blind_deblurring.py: photographs, kernels 32×32 of sum 1 whose prior's values lie in [0, 0.1]
+        "deblurring": {
+            "n_steps": 60, "burn_in": 50, "prior_steps": 5, "noise_start": 0.5, "rho_start": 0.2,
+            "rho_theta_start": 0.5, "rho_theta_end": 0.002,
+        },
+    }  # fmt: skip
 
     def init(self, problem: Problem, prior: Priors, rng: torch.Generator, x0: torch.Tensor | None = None) -> BlindState:
         x = start(problem, x0, rng)
         size = width(prior, x)
         theta = present(problem, parameter_name(self.parameter, problem))
         theta_size = width(prior["theta"], theta)
-        rho = self.falling((0.25 * size, 0.05 * size), self.rho_start, self.rho_end, self.decay)
+        last = problem.noise_level if problem.quadratic else 0.05 * size
+        rho = self.falling((0.25 * size, last), self.rho_start, self.rho_end, self.decay)
         ends = (2 * theta_size, 0.9 * theta_size / theta[0].numel() ** 0.5)
         rho_theta = self.falling(ends, self.rho_theta_start, self.rho_theta_end, self.decay_theta)
-        m = expand(rho_theta[0], theta) * randn_like(theta, rng)
+        m = expand(rho_theta[:, 0], theta) * randn_like(theta, rng)
         return BlindState(x, m, m, rho, rho_theta)
 
     def step(self, problem: Problem, prior: Priors, state: BlindState, k: int, rng: torch.Generator):
-        rho, rho_theta, name = state.rho[k], state.rho_theta[k], parameter_name(self.parameter, problem)
+        rho, rho_theta, name = state.rho[:, k], state.rho_theta[:, k], parameter_name(self.parameter, problem)
         problem = self.tempered(problem, k)
         theta = self.drawn(prior["theta"], state.m, rho_theta, rng)
         known = problem.at(**{name: theta if self.order == "plug_in" else state.m})
@@ -87,20 +97,25 @@ class BlindPnPDM(SplitGibbs):
 
     def tempered(self, problem: Problem, k: int) -> Problem:
         """The problem as step ``k`` sees it."""
-        if self.noise_start == 1:
+        if self.noise_start is None:
             return problem
-        if not isinstance(problem.likelihood, Gaussian):
-            raise CapabilityError(
-                f"BlindPnPDM: noise_start multiplies the standard deviation of Gaussian noise, this problem's is "
-                f"{problem.likelihood.name}. Leave it at 1."
-            )
-        return replace(problem, likelihood=problem.likelihood.scaled(self.noise_start ** (1 - self.annealed(k))))
+        assert isinstance(problem.likelihood, Gaussian)  # else it was refused
+        wider = (self.noise_start / problem.likelihood.sigma).clamp_min(1) ** (1 - self.annealed(k))
+        return replace(problem, likelihood=problem.likelihood.scaled(wider))
+
+    def refuses(self, problem: Any) -> list[str]:
+        if self.noise_start is None or isinstance(problem.likelihood, Gaussian):
+            return []
+        return [
+            "BlindPnPDM: noise_start is the standard deviation of Gaussian noise, this problem's is "
+            f"{problem.likelihood.name}. Leave it out."
+        ]
 
     def energy(self, problem: Problem, prior: Priors, state: BlindState, rng: torch.Generator) -> torch.Tensor:
         """nll plus the energies of both priors (``prior_energy``) down to the last couplings."""
         value = problem.at(**{parameter_name(self.parameter, problem): state.theta}).nll(state.x)
-        value = value + prior_energy(prior["x"], state.x, state.rho[-1], rng)
-        return value + prior_energy(prior["theta"], state.theta, state.rho_theta[-1], rng)
+        value = value + prior_energy(prior["x"], state.x, state.rho[:, -1], rng)
+        return value + prior_energy(prior["theta"], state.theta, state.rho_theta[:, -1], rng)
 
 
 def present(problem: Problem, name: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pnpkit.solvers.steps import start
 
 class PnPDMState(NamedTuple):
     x: torch.Tensor  # a draw of the prior's step
-    rho: torch.Tensor  # (n_steps, B) couplings
+    rho: torch.Tensor  # (B, n_steps) couplings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,9 @@ class PnPDM(SplitGibbs):
         and a quarter of the noise level per pixel of x (0.01 of the range where that is not known), which inflates the
         variance of what the data determine by 6%. A chain that cools too fast for the slowest direction stays behind:
         give it more steps.
-    burn_in, thin, decay, prior_steps, inner_steps : as in ``SplitGibbs``.
+    burn_in, thin, decay, prior_steps, inner_steps, shared_steps : as in ``SplitGibbs``.
 
-    ``PnPDM.published(name)`` has the authors' schedules: "deblurring" (and super-resolution), "phase_retrieval",
+    ``PnPDM.preset(name)`` has the authors' schedules: "deblurring" (and super-resolution), "phase_retrieval",
     "black_hole".
     """
 
@@ -52,11 +52,11 @@ class PnPDM(SplitGibbs):
         ends = (2 * size, 0.25 * problem.noise_level if problem.quadratic else 0.01 * size)
         rho = self.falling(ends, self.rho_start, self.rho_end, self.decay)
         if x0 is None:  # forget the image from the data, which is no draw
-            x = x + expand(rho[0], x) * randn_like(x, rng)
+            x = x + expand(rho[:, 0], x) * randn_like(x, rng)
         return PnPDMState(x, rho)
 
     def step(self, problem: Problem, prior: Any, state: PnPDMState, k: int, rng: torch.Generator):
-        rho = state.rho[k]
+        rho = state.rho[:, k]
         z = conditional(problem, state.x, rho**2, self.inner_steps, rng)
         return state._replace(x=self.drawn(prior, z, rho, rng)), {"rho": rho}
 

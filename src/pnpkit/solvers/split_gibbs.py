@@ -22,6 +22,8 @@ class SplitGibbs(Solver):
     burn_in : steps before draws are kept; every ``thin``-th after it is (``result.samples``).
     decay : ρ_k = max(rho_start·decay^k, rho_end), as published (0.9). None: equal ratios that end at burn_in.
     prior_steps : network calls of one draw from the prior; with few of them draws vary too little.
+    shared_steps : first steps that one chain takes for all chains of a measurement, which then go their own ways; at
+        most burn_in.
     inner_steps : Langevin steps where the data term has no exact draw.
     """
 
@@ -34,10 +36,22 @@ class SplitGibbs(Solver):
     decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     prior_steps: PositiveInt = 10
     inner_steps: PositiveInt = 50
+    shared_steps: NonNegativeInt = 0
 
     samples = True
     scheduled = True
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # published schedules, for images in [-1, 1]
+    in_units_of_x: ClassVar[tuple[str, ...]] = ("rho_start", "rho_end")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # schedules by name, for images in [-1, 1]
+
+    def __post_init__(self) -> None:
+        if self.shared_steps > self.burn_in:
+            raise SpecError(
+                f"{type(self).__name__}: chains that keep draws have parted: shared_steps is at most burn_in, here "
+                f"{self.burn_in}; given {self.shared_steps}."
+            )
+
+    def shares(self, k: int) -> bool:
+        return k < min(self.shared_steps, self.n_steps - 1)
 
     def drawn(self, prior: Any, z: torch.Tensor, rho: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         """A draw from p(x)·exp(−‖x − z‖²/2ρ²), ρ (B,) fitted into the denoiser's range."""
@@ -51,14 +65,14 @@ class SplitGibbs(Solver):
         last: float | None,
         decay: float | None,
     ) -> torch.Tensor:
-        """(n_steps, B): couplings from first to last; equal ratios up to burn_in, or by ``decay``."""
+        """(B, n_steps): couplings from first to last; equal ratios up to burn_in, or by ``decay``."""
         low = default[1] if last is None else torch.full_like(default[1], last)
         low = torch.where(low > 0, low, torch.ones_like(low))
         high = torch.maximum(default[0] if first is None else torch.full_like(low, first), low)
-        k = torch.arange(self.n_steps, dtype=low.dtype, device=low.device)[:, None]
+        low, high = low[:, None], high[:, None]
         if decay is not None:
-            return torch.maximum(high * decay**k, low)
-        return high * (low / high) ** torch.tensor([self.annealed(i) for i in range(self.n_steps)]).to(low)[:, None]
+            return torch.maximum(high * decay ** torch.arange(self.n_steps).to(low), low)
+        return high * (low / high) ** torch.tensor([self.annealed(i) for i in range(self.n_steps)]).to(low)
 
     def annealed(self, k: int) -> float:
         """How much of the fall lies before step ``k``: 0 at the first, 1 from burn_in on."""
@@ -69,17 +83,20 @@ class SplitGibbs(Solver):
         return k == last or (k >= self.burn_in and (last - k) % self.thin == 0)
 
     def scaled(self, c: float) -> Self:
-        """The couplings of the image are in units of x."""
-        sizes = {n: v * c for n in ("rho_start", "rho_end") if (v := getattr(self, n)) is not None}
+        sizes = {n: v * c for n in self.in_units_of_x if (v := getattr(self, n)) is not None}
         return replace(self, **sizes)
 
     @classmethod
-    def published(cls, name: str, half_range: float = 0.5) -> Self:
-        """One of ``presets`` by name.
+    def settings(cls, preset: str, half_range: float = 0.5) -> dict[str, Any]:
+        """One of ``presets`` by name, as arguments of the constructor; a config names it: ``{"preset": …}``.
 
-        half_range : half the range of the images' values: the couplings are published for images in [-1, 1].
+        half_range : half the range of the images' values: what is in their units is kept for images in [-1, 1].
         """
-        if name not in cls.presets:
-            raise SpecError(f"{cls.__name__}: there is no published schedule {name!r}.{suggest(name, cls.presets)}")
-        settings = cls.presets[name]
-        return cls(**settings | {n: settings[n] * half_range for n in ("rho_start", "rho_end")})  # type: ignore[operator]
+        if preset not in cls.presets:
+            raise SpecError(f"{cls.__name__} has no preset {preset!r}.{suggest(preset, cls.presets)}")
+        return {n: v * half_range if n in cls.in_units_of_x else v for n, v in cls.presets[preset].items()}
+
+    @classmethod
+    def preset(cls, name: str, half_range: float = 0.5) -> Self:
+        """A solver with one of ``presets``."""
+        return cls(**cls.settings(name, half_range))

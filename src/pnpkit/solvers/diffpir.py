@@ -34,7 +34,7 @@ class DiffPIR(GuidedDiffusion):
 
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean = on_x(prior).denoise(x, sigma)
-        return problem.prox(clean, variance if self.lam is None else sigma**2 / self.lam), clean
+        return problem.prox(clean, variance if self.lam is None else sigma**2 / self.lam), clean, None
 
     def moved(self, x, clean, now, then, rng):
         if self.zeta is None:

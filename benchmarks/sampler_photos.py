@@ -1,15 +1,22 @@
-"""All samplers on photographs with one network: PNPKIT_DATA=… python benchmarks/sampler_photos.py
+"""All samplers on photographs with one network: PNPKIT_DATA=… python benchmarks/sampler_photos.py [RUNS_FOLDER]
 
 The shipped prior ``photos`` on 20 crops 64×64 of Set5 and Set14, which it never saw; four problems, two noise levels;
-every sampler with its defaults, HQS (score-PnP) beside them, and deepinv's DPS and DiffPIR with the same network and
-number of calls, at the best of five weights (chosen on four other crops), and ours at the best of five settings.
+every sampler with its defaults, HQS (score-PnP) beside them. Then DPS and DiffPIR, ours and deepinv's, with the same
+network and number of calls, each at the best of five settings (chosen on four other crops), and their seconds side by
+side. RUNS_FOLDER keeps what is done: the same command goes on.
 """
 
+import argparse
 import time
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from data import images
-from timing import write_report
+from diff_unfolding import Kept
+from timing import compare, write_report
 
 import pnpkit as pk
 from pnpkit import registry
@@ -27,15 +34,15 @@ from pnpkit.solvers.dps import DPS
 from pnpkit.solvers.hqs import HQS
 from pnpkit.solvers.pnp_dm import PnPDM
 
-SIDE, STEPS = 64, 100
+SIDE, STEPS, TEST = 64, 100, 20
 SHAPE = (3, SIDE, SIDE)
-WEIGHTS = {
-    "DPS": (0.3, 1.0, 10.0, 100.0, 1000.0),
-    "DiffPIR": (1.0, 3.0, 7.0, 15.0, 40.0),
-}  # deepinv's
-TUNED: dict[str, tuple[Solver, ...]] = {  # ours, five settings each
-    "dps": tuple(DPS(weight=w, eta=e) for w, e in ((1, 1), (3, 1), (1, 0), (3, 0), (10, 0))),
-    "diffpir": tuple(DiffPIR(lam=lam, zeta=z) for lam, z in ((1, 0.1), (3, 0.1), (7, 0.1), (15, 0.1), (7, 0.5))),
+WEIGHTS = {"DPS": (10.0, 30.0, 100.0, 300.0, 1000.0), "DiffPIR": (1.0, 3.0, 7.0, 15.0, 40.0)}  # deepinv's
+CALLS = {"DPS": STEPS - 1, "DiffPIR": STEPS}  # of the network, by deepinv's with STEPS; ours make as many
+DPS_SETTINGS = ((0.5, 1), (1, 1), (2, 1), (3, 1), (3, 0))  # weight, eta
+DIFFPIR_SETTINGS = ((0.5, 1), (1, 1), (2, 1), (5, 1), (7, 0.5))  # lam, zeta
+TUNED: dict[str, tuple[Solver, ...]] = {
+    "dps": tuple(DPS(n_steps=CALLS["DPS"], weight=w, eta=e) for w, e in DPS_SETTINGS),
+    "diffpir": tuple(DiffPIR(n_steps=CALLS["DiffPIR"], lam=m, zeta=z) for m, z in DIFFPIR_SETTINGS),
 }
 
 
@@ -64,12 +71,17 @@ def operators() -> dict[str, LinearOperator]:
 
 def solvers() -> dict[str, Solver]:
     known = {n: registry.solver(n) for n in ("dps", "pigdm", "ddrm", "ddnm", "diffpir", "daps", "red_diff")}
-    langevin = AnnealedLangevin(n_steps=75, inner_steps=4)
     return known | {
-        "annealed_langevin": langevin,
-        "pnp_dm": PnPDM(n_steps=50, burn_in=35, prior_steps=6),
+        "annealed_langevin": AnnealedLangevin(n_steps=50, inner_steps=2),
+        "pnp_dm": PnPDM(n_steps=30, burn_in=21, prior_steps=5),
         "hqs": HQS(n_steps=20),
     }
+
+
+def told(solver: Solver) -> str:
+    """The settings that are not the defaults."""
+    plain = type(solver)()
+    return ", ".join(f"{n} {v:g}" for n, v in dict(solver.spec).items() if v != getattr(plain, n))
 
 
 def measured(operator: LinearOperator, x: torch.Tensor, sigma: float, seed: int) -> Problem:
@@ -114,56 +126,87 @@ def judged(x: torch.Tensor, ref: torch.Tensor) -> dict:
     }  # fmt: skip
 
 
-def cell(task: str, operator: LinearOperator, sigma: float, prior, x: torch.Tensor) -> list[dict]:
-    test, tuning = measured(operator, x[:20], sigma, 2), measured(operator, x[20:], sigma, 3)
-    rows = []
-    head = {"problem": task, "noise": sigma}
-    for name, solver in solvers().items():
-        result = pk.solve(test, prior, solver, seed=0)
-        x_found = result.x if result.samples is None else result.samples[-1]
-        row = head | {"method": name} | judged(x_found, x[:20])
-        if result.samples is not None and len(result.samples) > 1:
-            row["mean's PSNR"] = float(psnr(result.x, x[:20], 1.0).mean())
-        rows.append(row | {"calls": result.calls["prior"], "s": result.seconds})
-        print(rows[-1], flush=True)
-    for name, candidates in TUNED.items():
-        solver = max(candidates, key=lambda s: float(psnr(pk.solve(tuning, prior, s).x, x[20:], 1.0).mean()))
-        result = pk.solve(test, prior, solver, seed=0)
-        chosen = ", ".join(
-            f"{k} {getattr(solver, k):g}" for k in (("weight", "eta") if name == "dps" else ("lam", "zeta"))
-        )
-        row = head | {"method": f"{name}: {chosen}"} | judged(result.x, x[:20])
-        rows.append(row | {"calls": result.calls["prior"], "s": result.seconds})
-        print(rows[-1], flush=True)
+Make = Callable[[], dict[str, Any]]
+
+
+def plain(solver: Solver, test: Problem, x: torch.Tensor) -> dict[str, Any]:
+    """As ``solvers`` has it."""
+    result = pk.solve(test, prior_of(), solver)
+    found = judged(result.x if result.samples is None else result.samples[-1], x[:TEST])
+    if result.samples is not None and len(result.samples) > 1:
+        found["mean's PSNR"] = float(psnr(result.x, x[:TEST], 1.0).mean())
+    return found | {"calls": result.calls["prior"], "s": result.seconds}
+
+
+def tuned(candidates: tuple[Solver, ...], test: Problem, tune: Problem, x: torch.Tensor) -> dict[str, Any]:
+    """Ours at the best of its settings."""
+    solver = max(candidates, key=lambda s: float(psnr(pk.solve(tune, prior_of(), s).x, x[TEST:], 1.0).mean()))
+    return plain(solver, test, x) | {"chosen": told(solver)}
+
+
+def theirs(name: str, operator: LinearOperator, sigma: float, test: Problem, tune: Problem, x: torch.Tensor) -> dict:
+    """deepinv's at the best of its weights."""
     physics = physics_of(operator, sigma)
-    for name, weights in WEIGHTS.items():
-        found = {w: run_theirs(name, w, prior, tuning, physics, sigma) for w in weights}
-        scores = {w: float(psnr(v, x[20:], 1.0).nan_to_num(-99).mean()) for w, v in found.items()}
-        best = max(scores, key=scores.get)  # type: ignore[arg-type]
-        began = time.perf_counter()
-        got = run_theirs(name, best, prior, test, physics, sigma)
-        seconds = time.perf_counter() - began
-        row = head | {"method": f"deepinv {name}, {best:g}"} | judged(got, x[:20])
-        rows.append(row | {"calls": STEPS - (name == "DPS"), "s": seconds})
-        print(rows[-1], flush=True)
-    return rows
+    found = {w: run_theirs(name, w, prior_of(), tune, physics, sigma) for w in WEIGHTS[name]}
+    best = max(found, key=lambda w: float(psnr(found[w], x[TEST:], 1.0).nan_to_num(-99).mean()))
+    began = time.perf_counter()
+    got = run_theirs(name, best, prior_of(), test, physics, sigma)
+    return judged(got, x[:TEST]) | {
+        "calls": CALLS[name],
+        "s": time.perf_counter() - began,
+        "chosen": f"weight {best:g}",
+    }
+
+
+def cells(task: str, operator: LinearOperator, sigma: float, x: torch.Tensor) -> dict[str, Make]:
+    """{method: what makes its row}."""
+    test, tune = measured(operator, x[:TEST], sigma, 2), measured(operator, x[TEST:], sigma, 3)
+    found: dict[str, Make] = {n: partial(plain, s, test, x) for n, s in solvers().items()}
+    found |= {f"{n}, best of five": partial(tuned, c, test, tune, x) for n, c in TUNED.items()}
+    return found | {f"deepinv {n}, best of five": partial(theirs, n, operator, sigma, test, tune, x) for n in WEIGHTS}
+
+
+def side_by_side(operator: LinearOperator, sigma: float, x: torch.Tensor, threads: int) -> dict[str, float]:
+    """Milliseconds for a network call and what belongs to it, one crop: runs of all calls, in turns."""
+    problem, physics = measured(operator, x, sigma, 3), physics_of(operator, sigma)
+    runs: dict[str, Callable[[], object]] = {n: partial(pk.solve, problem, prior_of(), s[1]) for n, s in TUNED.items()}
+    runs |= {f"deepinv {n}": partial(run_theirs, n, 7.0, prior_of(), problem, physics, sigma) for n in WEIGHTS}
+    seconds = compare(runs, repeats=3, threads=threads, unmeasured=0)
+    return {n: 1e3 * v / (CALLS["DPS" if "dps" in n.lower() else "DiffPIR"] * len(x)) for n, v in seconds.items()}
+
+
+@cache
+def prior_of() -> Denoiser:
+    return registry.build("priors", {"name": "unet", "weights": "photos", "arithmetic": "bfloat16", "backend": "auto"})
 
 
 def main() -> None:
-    torch.set_num_threads(3)
-    prior, x = registry.build("priors", {"name": "unet", "weights": "photos", "arithmetic": "bfloat16"}), crops()
-    rows = [row for task, op in operators().items() for s in (0.01, 0.05) for row in cell(task, op, s, prior, x)]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="?", default=Path("runs"))
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    kept, x, rows, timed = Kept(given.runs / "sampler_photos.json"), crops(), [], []
+    for task, operator in operators().items():
+        for sigma in (0.01, 0.05):
+            for method, make in cells(task, operator, sigma, x).items():
+                rows.append({"problem": task, "noise": sigma, "method": method})
+                rows[-1] |= kept.get(f"{task}|{sigma:g}|{method}", make)
+        make = partial(side_by_side, operator, 0.01, x[TEST : TEST + 2], given.threads)
+        timed.append(f"{task}: " + ", ".join(f"{n} {v:.1f}" for n, v in kept.get(f"{task}|time", make).items()))
     notes = [
         "n = 20 crops, one seed; ± standard error of the mean over crops. One sample of each sampler; `mean's PSNR` is "
-        "of the mean of the draws that a chain kept. HaarPSI: perceptual, 1 is perfect. Seconds for the 20 together, "
-        "three threads, the network in bfloat16. calls: of the network, whole batch.",
-        "DPS, PiGDM and deepinv's DPS also differentiate through the network. DiffPIR's and DPS's weights for deepinv: "
+        "of the mean of the draws that a chain kept. HaarPSI: perceptual, 1 is perfect. calls: of the network, whole "
+        f"batch. Seconds for the 20 together, {given.threads} threads, the network in bfloat16, in C++ where no "
+        "gradient is asked of it; the machine was shared, so that they compare roughly.",
+        "DPS, PiGDM and deepinv's DPS also differentiate through the network. The five settings: deepinv's weights "
         + "; ".join(f"{n} {', '.join(f'{w:g}' for w in ws)}" for n, ws in WEIGHTS.items())
-        + ".",
-    ]
-    write_report(
-        "sampler_photos", rows, "PNPKIT_DATA=… python benchmarks/sampler_photos.py", notes, "Samplers on photographs"
-    )
+        + f"; ours weight and eta {DPS_SETTINGS}, lam and zeta {DIFFPIR_SETTINGS}.",
+        "Milliseconds for a call and what belongs to it, one crop, two crops side by side, medians of 3 runs in turns. "
+        + "; ".join(timed) + ".",
+    ]  # fmt: skip
+    command = f"PNPKIT_DATA=… python benchmarks/sampler_photos.py --threads {given.threads}"
+    write_report("sampler_photos", rows, command, notes, "Samplers on photographs")
 
 
 if __name__ == "__main__":

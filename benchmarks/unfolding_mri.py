@@ -71,8 +71,14 @@ def judged(x: torch.Tensor, ref: torch.Tensor) -> dict[str, list[float]]:
     return {"PSNR": psnr(a, b, 1.0).tolist(), "SSIM": ssim(a, b, 1.0).tolist(), "NMSE": nmse(x, ref).tolist()}
 
 
+def score_prior() -> Any:
+    return registry.build(
+        "priors", {"name": "unet", "weights": "brain_mri", "arithmetic": "bfloat16", "backend": "auto"}
+    )
+
+
 def settings(sigma: float) -> dict[str, list[Candidate]]:
-    score = registry.build("priors", {"name": "unet", "weights": "brain_mri", "arithmetic": "bfloat16"})
+    score = score_prior()
     return {
         "CG-SENSE": [(None, CG(n_steps=n, tol=None)) for n in (5, 10, 20, 40)],  # type: ignore[list-item]
         "L1-wavelet": [(L1Wavelet(weight=w / sigma, shifts=4), FISTA(n_steps=80)) for w in (0.1, 0.2, 0.4, 0.8)],

@@ -15,7 +15,7 @@ from pnpkit.io import read_cfl, read_npy, write_image
 from pnpkit.metrics.uncertainty import coverage
 
 
-def main(data: Path, picture: Path, steps: int = 100, chains: int = 20) -> None:
+def main(data: Path, picture: Path, steps: int = 30, chains: int = 20) -> None:
     kspace = torch.from_numpy(read_cfl(data / "mri/espirit_full.cfl"))
     kspace = kspace / torch.fft.ifft2(kspace, norm="ortho").abs().max()
     sigma = float(torch.view_as_real(kspace[:, :8, :8]).std())  # the corners of k-space hold noise alone
@@ -44,7 +44,7 @@ def judged(name: str, kspace: torch.Tensor, mask: torch.Tensor, sigma: float, st
         "TV": ({"name": "tv", "weight": 0.2 / sigma}, {"name": "pdhg", "n_steps": 300}),
     }
     found = {n: pk.compose(scan, prior=p, solver=s, noise=noise)(y).x for n, (p, s) in methods.items()}
-    sampler = pk.compose(scan, prior="brain_mri", solver={"name": "diffpir", "n_steps": steps}, noise=noise)
+    sampler = pk.compose(scan, prior="brain_mri", solver={"name": "pigdm", "n_steps": steps}, noise=noise)
     posterior = sampler(y, chains=chains)
     found["posterior mean"] = posterior.x
     print(f"{name} (the reference's own noise: NMSE about {floor:.5f})")
@@ -52,7 +52,7 @@ def judged(name: str, kspace: torch.Tensor, mask: torch.Tensor, sigma: float, st
         miss = (x - truth).abs().square()[inside].sum() / truth.abs().square()[inside].sum()
         print(f"  {method}: NMSE {float(miss):.5f}")
     if chains >= 19:
-        share = coverage(posterior.samples[..., :], truth, 0.9)
+        share = coverage(posterior.samples, truth, 0.9)
         print(f"  the 90 % intervals of {chains} samples hold {100 * float(share):.0f} % of the pixels")
     error, std = 10 * (posterior.x - truth).abs(), 10 * posterior.std
     panels = (truth.abs(), found["CG-SENSE"].abs(), posterior.x.abs(), error, std)

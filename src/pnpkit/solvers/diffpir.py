@@ -17,14 +17,17 @@ class DiffPIR(GuidedDiffusion):
 
     No gradient passes through the denoiser, so a step costs one call of it and one prox.
 
-    lam : tau = σ_t²/lam, their rule (1 to 25 in their table). None: tau = r², the measured variance of x0 given x_t:
-        the estimate is then exact for a white Gaussian prior (a reconstruction in posterior units).
+    With the defaults all noise is fresh, so that the denoiser sees just the noise that it is told of. As the estimate
+    is extrapolated by half its last change, steps are those of Langevin dynamics with momentum, whose variance is right
+    for any Gaussian posterior in the limit of many steps (a reconstruction).
+
+    lam : tau = σ_t²/lam, their rule (1 to 25 in their table). None: tau = r², the measured variance of x0 given x_t.
     zeta : share of fresh noise in the variance of the next x_t, the rest along the noise that is there; their ζ. None:
-        as ``eta`` says.
+        as ``eta`` says; with lam = None too every step is exact for a white Gaussian prior.
     """
 
-    lam: PositiveFloat | None = None
-    zeta: Annotated[float, Field(ge=0, le=1)] | None = None
+    lam: PositiveFloat | None = 1.0
+    zeta: Annotated[float, Field(ge=0, le=1)] | None = 1.0
 
     needs = {"operator": ("linear",), "prior": ("denoise",), "likelihood": ("gaussian",)}
 
@@ -34,7 +37,7 @@ class DiffPIR(GuidedDiffusion):
 
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean = on_x(prior).denoise(x, sigma)
-        return problem.prox(clean, variance if self.lam is None else sigma**2 / self.lam), clean
+        return problem.prox(clean, variance if self.lam is None else sigma**2 / self.lam), clean, None
 
     def moved(self, x, clean, now, then, rng):
         if self.zeta is None:

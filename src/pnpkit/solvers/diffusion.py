@@ -55,7 +55,7 @@ class DiffusionSampler(Solver):
 
     @property
     def measures(self) -> bool:
-        """Whether the variance of x0 given x_t is wanted: measured every few steps."""
+        """Whether the variance of x0 given x_t is measured every few steps, by calls of their own."""
         return True
 
     def remeasured(
@@ -65,7 +65,7 @@ class DiffusionSampler(Solver):
         if not self.measures or k % MEASURED_EVERY:
             return state.precision
         variance = posterior_variance(prior, state.noisy, clean, state.levels[k], state.scale, rng)
-        return (1 / variance - state.levels[k] ** -2).clamp_min(0)
+        return precision_of(variance, state.levels[k])
 
 
 def prior_precision(scale: torch.Tensor) -> torch.Tensor:
@@ -76,6 +76,11 @@ def prior_precision(scale: torch.Tensor) -> torch.Tensor:
 def variance_at(sigma: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
     """Var[x0 | x_t], (B,), from the precision of the prior around x_t."""
     return 1 / (sigma**-2 + precision)
+
+
+def precision_of(variance: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """The inverse of ``variance_at``; no variance above sigma²."""
+    return (1 / variance - sigma**-2).clamp_min(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,12 @@ class EstimateSteps(DiffusionSampler):
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedDiffusion(EstimateSteps):
-    """Steps along an estimate of E[x0 | x_t, y], which subclasses make."""
+    """Steps along an estimate of E[x0 | x_t, y], which subclasses make.
+
+    Those that go through the denoiser with the data's pull d know Jd for nothing, J = ∂D/∂x: the variance of x0 given
+    x_t along d, σ²·⟨d, Jd⟩/⟨d, d⟩ (Tweedie's second order), serves the next step. Images vary far more in some
+    directions than in others, and d is the one that matters.
+    """
 
     @abstractmethod
     def estimate(
@@ -126,13 +136,17 @@ class GuidedDiffusion(EstimateSteps):
         sigma: torch.Tensor,  # its noise level, (B,)
         variance: torch.Tensor,  # of x0 given x_t, (B,)
         rng: torch.Generator,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(E[x0 | x_t, y] approximately, D(x_t, sigma))."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """(E[x0 | x_t, y] approximately, D(x_t, sigma), ⟨d, Jd⟩/⟨d, d⟩ (B,) or None)."""
 
     def step(self, problem: Problem, prior: Any, state: DiffusionState, k: int, rng: torch.Generator):
         now = state.levels[k]
-        estimate, clean = self.estimate(problem, prior, state.noisy, now, variance_at(now, state.precision), rng)
-        return self.advanced(prior, state, estimate, clean, k, rng), {"sigma": now}
+        known = variance_at(now, state.precision)
+        estimate, clean, part = self.estimate(problem, prior, state.noisy, now, known, rng)
+        new = self.advanced(prior, state, estimate, clean, k, rng)
+        if part is not None:
+            new = new._replace(precision=precision_of(believed(part, now, state.scale), now))
+        return new, {"sigma": now}
 
 
 def moved(
@@ -176,13 +190,23 @@ def posterior_variance(
     """Mean variance of x0 given x_t per real component, (B,); ``clean`` is D(x_t, sigma).
 
     Tweedie's second order: Cov[x0 | x_t] = sigma²·∂D/∂x. Its mean eigenvalue is measured along one random direction
-    (Hutchinson 1990), by a difference of a twentieth of sigma: one more call of the denoiser. At least a hundredth of
-    what pixels of standard deviation ``scale``/4 would have, which a network far from its training may miss.
+    (Hutchinson 1990), by a difference of a twentieth of sigma: one more call of the denoiser.
     """
     probe = randn_like(x, rng)
     ahead = on_x(prior).denoise(x + expand(STEP * sigma, x) * probe, sigma)
-    slope = inner(probe, ahead - clean) / (STEP * sigma * inner(probe, probe))
-    return torch.maximum(sigma**2 * slope, 0.01 * variance_at(sigma, prior_precision(scale)))
+    return believed(share(probe, ahead - clean) / (STEP * sigma), sigma, scale)
+
+
+def share(direction: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+    """⟨d, c⟩/⟨d, d⟩, (B,): how much of ``direction`` is in ``change``; 0 for d = 0."""
+    return inner(direction, change) / inner(direction, direction).clamp_min(torch.finfo(direction.dtype).tiny)
+
+
+def believed(part: torch.Tensor, sigma: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """sigma²·part as a variance of x0 given x_t, (B,): at least a hundredth of what pixels of standard deviation
+    ``scale``/4 would have, which a network far from its training may miss.
+    """
+    return torch.maximum(sigma**2 * part, 0.01 * variance_at(sigma, prior_precision(scale)))
 
 
 def reverse_diffusion(

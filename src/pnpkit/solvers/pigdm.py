@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from pnpkit.linalg import expand, norm
-from pnpkit.solvers.diffusion import GuidedDiffusion
+from pnpkit.solvers.diffusion import GuidedDiffusion, share
 from pnpkit.solvers.steps import denoised_with_vjp
 
 FARTHEST = 3.0  # times the pull on x0, beyond which a network's slope is not believed
@@ -16,15 +16,19 @@ class PiGDM(GuidedDiffusion):
     """ΠGDM: p(x0 | x_t) is taken as N(D(x_t), r²·I), and the score of y given x_t follows (Song et al. 2023, eqs. 7–8).
 
     E[x0 | x_t, y] = D + σ²/r²·Jᴴ(prox_{r²·nll}(D) − D), J = ∂D/∂x: the prox holds their inverse of r²·AAᴴ + σ_y²·I for
-    any linear operator. They set r² = σ²/(1 + σ²), for images of unit variance; here r² is measured (Tweedie's second
-    order), which makes the estimate exact for a white Gaussian prior.
+    any linear operator. They set r² = σ²/(1 + σ²), for images of unit variance; here it is the variance of x0 given x_t
+    along the last step's prox − D, which makes the estimate exact for a white Gaussian prior.
     """
 
     needs = {"operator": ("linear",), "prior": ("denoise",), "likelihood": ("gaussian",)}
+
+    @property
+    def measures(self) -> bool:
+        return False
 
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean, back = denoised_with_vjp(prior, x, sigma)
         pull = problem.prox(clean, variance) - clean
         slope = back(pull)
         size = torch.minimum(sigma**2 / variance, FARTHEST * norm(pull) / norm(slope).clamp_min(1e-30))
-        return clean + expand(size, x) * slope, clean
+        return clean + expand(size, x) * slope, clean, share(pull, slope)

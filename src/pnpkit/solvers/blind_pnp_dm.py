@@ -107,8 +107,8 @@ class BlindPnPDM(SplitGibbs):
         if self.noise_start is None or isinstance(problem.likelihood, Gaussian):
             return []
         return [
-            "BlindPnPDM: noise_start is the standard deviation of Gaussian noise, this problem's is "
-            f"{problem.likelihood.name}. Leave it out."
+            "BlindPnPDM: noise_start is a standard deviation of Gaussian noise, this problem has "
+            f"{type(problem.likelihood).__name__}. Leave it out."
         ]
 
     def energy(self, problem: Problem, prior: Priors, state: BlindState, rng: torch.Generator) -> torch.Tensor:

@@ -33,7 +33,7 @@ def main(data: Path, picture: Path, steps: int = 20, chains: int = 20) -> None:
 def judged(name: str, kspace: torch.Tensor, mask: torch.Tensor, sigma: float, steps: int, chains: int) -> torch.Tensor:
     """Reconstruct with every method, print NMSE inside the head; the row of the picture."""
     maps = pk.make("espirit_maps", kspace=kspace * mask)
-    scan = pk.operators.MRI(mask=mask, maps=maps).with_cg(tol=1e-3)
+    scan = pk.operators.MRI(mask=mask, maps=maps).with_cg(tol=1e-3, max_iter=300)
     truth = pk.operators.MRI(mask=torch.ones_like(mask), maps=maps).pinv(kspace[None])
     inside = truth.abs() > 0.05 * truth.abs().max()
     floor = 2 * sigma**2 / float(truth.abs().square()[inside].mean())

@@ -172,6 +172,18 @@ def test_failed_cells_can_be_forgotten_and_finished_ones_not(tmp_path):
     assert [r["key"] for r in store.rows()] == ["good"]
 
 
+def test_half_written_arrays_of_the_dead_are_removed_those_of_the_living_are_not(tmp_path):
+    living = Store(tmp_path)
+    living.put(np.zeros(3))
+    place = living.file(living.put(np.ones(3)))
+    left = [place.with_name(f"{place.stem}.{runner}.part") for runner in ("0123456789abcdef", living.runner)]
+    for part in left:
+        part.write_bytes(b"half")
+    Store(tmp_path).put(np.full(3, 2.0))
+    assert [part.is_file() for part in left] == [False, True]
+    assert living.get(place.stem).tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.full)])
 def test_kill_9_loses_nothing_and_repeats_nothing(tmp_path, kills):
     """Killed at random moments, the same command ends with every cell once, and never changes one that was there."""

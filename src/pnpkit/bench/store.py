@@ -196,6 +196,9 @@ class Store:
                 me = (self.runner, socket.gethostname(), os.getpid(), _born(os.getpid()), 0)
                 self.db.execute("INSERT OR REPLACE INTO runners VALUES (?, ?, ?, ?, ?)", me)
             self._registered = True
+            for part in (self.folder / "arrays").rglob("*.part"):  # of runners that were killed as they wrote
+                if not self._alive(part.stem.rpartition(".")[2]):
+                    part.unlink(missing_ok=True)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -254,9 +257,10 @@ class Store:
         name = content(array)
         path = self.file(name)
         if not path.is_file():
+            self._register()
             with self._told():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f"{name}.{uuid.uuid4().hex}.part")
+                part = path.with_name(f"{name}.{self.runner}.part")
                 try:
                     with part.open("wb") as file:
                         np.save(file, array)

@@ -188,7 +188,8 @@ def main() -> None:
         "one noise seed; intervals: 95 % bootstrap over slices, differences paired. Slices of one volume are not "
         "independent: the intervals say nothing about other heads. Settings: the best on 4 other slices.",
         f"90 % hold: share of the true pixels of the head in mean ± t·std·√(1 + 1/S) of S = {CHAINS} samples; 90 % "
-        "would be right. calls: of the network, for one slice; s: for all slices. The network in bfloat16.",
+        "would be right. calls: of the network, for one slice; s: for all slices, beside other work: rough. The network "
+        "in bfloat16.",
         f"{', '.join(FAR)} are far behind under the 2×2 mask and not run under lines. red_diff gives one estimate.",
         f"ddrm and ddnm do not fit, as several coils have no cheap singular values: {refused}",
     ]

@@ -65,7 +65,7 @@ def samplers() -> dict[str, list[Solver]]:
 
 def real_samplers() -> dict[str, Solver]:
     found = {n: samplers()[n][-1] for n in ("pigdm", "diffpir", "pnp_dm")}
-    return found | {"diffpir, lam 0.1": DiffPIR(n_steps=STEPS, lam=0.1)}
+    return found | {"diffpir, lam 0.3": DiffPIR(n_steps=STEPS, lam=0.3)}
 
 
 def sampled(candidates: list[Candidate], chains: int, test: Problem, tune: Problem, x: torch.Tensor) -> dict[str, Any]:
@@ -188,8 +188,8 @@ def main() -> None:
         "one noise seed; intervals: 95 % bootstrap over slices, differences paired. Slices of one volume are not "
         "independent: the intervals say nothing about other heads. Settings: the best on 4 other slices.",
         f"90 % hold: share of the true pixels of the head in mean ± t·std·√(1 + 1/S) of S = {CHAINS} samples; 90 % "
-        "would be right. calls: of the network, for one slice; s: for all slices, beside other work: rough. The network "
-        "in bfloat16.",
+        "would be right. calls: of the network, for one slice; s: for all slices, beside other work: rough. The "
+        "network is in bfloat16.",
         f"{', '.join(FAR)} are far behind under the 2×2 mask and not run under lines. red_diff gives one estimate.",
         f"ddrm and ddnm do not fit, as several coils have no cheap singular values: {refused}",
     ]

@@ -68,7 +68,7 @@ class LinearInTheta(LinearOperator):
         """By Cholesky where the normal matrix is known or small, some images at a time; else by CG."""
         most = max(1, AT_ONCE // torch.Size(self.in_shape).numel() ** 2)
         rows = [slice(i, i + most) for i in range(0, self.x.shape[0], most)]
-        if (self if len(rows) == 1 else self._part(rows[0]))._normal is None:
+        if (self if len(rows) == 1 else self._part(rows[0]))._matrix is None:
             return super()._prox_l2(z, y, tau)
         if len(rows) == 1:
             return self._solved(z, y, tau)
@@ -80,7 +80,7 @@ class LinearInTheta(LinearOperator):
         return type(self)(self.operator.select(rows), self.parameter, self.x[rows])
 
     def _solved(self, z: torch.Tensor, y: torch.Tensor, tau: Scalar) -> torch.Tensor:
-        normal = self._normal
+        normal = self._matrix
         assert normal is not None
         wide = torch.complex128 if z.is_complex() else torch.float64  # conditions of 1e7 are usual: blurred images
         b = (z + expand(tau, z) * self._adjoint(y)).flatten(1).to(wide)
@@ -92,7 +92,7 @@ class LinearInTheta(LinearOperator):
         return torch.where(whole, found, torch.nan).to(z.dtype).reshape(z.shape)
 
     @property
-    def _normal(self) -> torch.Tensor | None:
+    def _matrix(self) -> torch.Tensor | None:
         return self.derived("normal_matrix", self._normal_matrix)
 
     def _normal_matrix(self) -> torch.Tensor | None:

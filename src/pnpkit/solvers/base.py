@@ -124,7 +124,8 @@ def missing(solver: Solver, problem: Any, prior: AnyPrior) -> list[str]:
         sentences.append(
             f"{label} uses no prior, but {type(prior).__name__} was given; leave it out or choose another solver."
         )
-    sentences += solver.refuses(problem)
+    if isinstance(solver, Solver):  # not a class, which has no settings yet (``pnpkit list --fits``)
+        sentences += solver.refuses(problem)
     part = prior["x"] if isinstance(prior, Priors) else prior
     operator = problem.operator
     if part is not None and (reason := part.misfit(operator.in_shape, operator.in_dtype)):

@@ -204,14 +204,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    kept, x, rows, timed = Kept(given.runs / "sampler_photos.json"), crops(), [], []
+    kept, x, rows = Kept(given.runs / "sampler_photos.json"), crops(), []
     for task, operator in operators().items():
         for sigma in (0.01, 0.05):
             for method, make in cells(task, operator, sigma, x).items():
                 rows.append({"problem": task, "noise": sigma, "method": method})
                 rows[-1] |= kept.get(f"{task}|{sigma:g}|{method}", make)
-        make = partial(side_by_side, operator, 0.01, x[TEST : TEST + 1], given.threads)
-        timed.append(f"{task}: " + ", ".join(f"{n} {v:.1f}" for n, v in kept.get(f"{task}|time", make).items()))
+    timed = kept.get("time", partial(side_by_side, operators()["blur"], 0.01, x[TEST : TEST + 1], given.threads))
     held = {n: kept.get(f"held|{n}", make)["held"] for n, make in spread_cells(x).items()}
     notes = [
         "n = 20 crops, one seed; ± standard error of the mean over crops. One sample of each sampler; `mean's PSNR` is "
@@ -223,8 +222,8 @@ def main() -> None:
         + f"; ours weight and eta {DPS_SETTINGS}, lam and zeta {DIFFPIR_SETTINGS}.",
         "Share of the pixels in the 90 % intervals of 19 samples, ×4 at noise 0.05, the four crops for tuning: "
         + ", ".join(f"{n} {100 * v:.0f} %" for n, v in held.items()) + ".",
-        "Milliseconds for a call and what belongs to it, one crop, medians of 3 runs in turns: "
-        + "; ".join(timed) + ".",
+        "Milliseconds for a call and what belongs to it, blur, one crop, medians of 3 runs in turns: "
+        + ", ".join(f"{n} {v:.1f}" for n, v in timed.items()) + ".",
     ]  # fmt: skip
     command = f"PNPKIT_DATA=… python benchmarks/sampler_photos.py --threads {given.threads}"
     write_report("sampler_photos", rows, command, notes, "Samplers on photographs")

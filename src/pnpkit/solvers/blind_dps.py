@@ -10,7 +10,7 @@ from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.problem import Problem
 from pnpkit.solvers.blind_pnp_dm import parameter_name, present
-from pnpkit.solvers.diffusion import DiffusionState, EstimateSteps, prior_precision, pulled, variance_at
+from pnpkit.solvers.diffusion import DiffusionState, EstimateSteps, prior_precision, pulled, share, variance_at
 from pnpkit.solvers.schedules import diffusion_levels, width
 from pnpkit.solvers.steps import curvature, data_gradient, denoised_with_vjp
 
@@ -65,6 +65,7 @@ class BlindDPS(EstimateSteps):
             sides, (prior["x"], prior["theta"]), (x, theta), (back_x, back_theta), slopes, steeps, strict=True
         ):
             size = self.weight * side.levels[k] ** 2 / (1 + leak)
-            estimate = pulled(clean, slope, back(slope), steep, size)
-            new.append(self.advanced(part, side, estimate, clean, k, rng))
+            pull = back(slope)
+            estimate = pulled(clean, slope, pull, steep, size)
+            new.append(self.advanced(part, side, estimate, clean, k, rng, share(slope, pull)))
         return BlindDPSState(new[0].x, new[1].x, *new), {"sigma": state.image.levels[k]}

@@ -55,7 +55,7 @@ class DiffusionSampler(Solver):
 
     @property
     def measures(self) -> bool:
-        """Whether the variance of x0 given x_t is measured every few steps, by calls of their own."""
+        """Whether the variance of x0 given x_t is measured where the steps do not tell it, by a call in five."""
         return True
 
     def remeasured(
@@ -103,13 +103,18 @@ class EstimateSteps(DiffusionSampler):
         clean: torch.Tensor,  # D(x_t, σ_t)
         k: int,
         rng: torch.Generator,
+        part: torch.Tensor | None = None,  # Var[x0 | x_t]/σ_t² (B,) where it is known
     ) -> DiffusionState:
         """The state at the next level."""
         now, then = state.levels[k], state.levels[k + 1]
         ahead = estimate if k == 0 else extrapolated(estimate, state.x, state.levels[k - 1], now, then)
         noisy = self.moved(state.noisy, ahead, now, then, rng)
         x = noisy if k + 1 == self.n_steps else estimate
-        return state._replace(x=x, noisy=noisy, precision=self.remeasured(prior, state, clean, k, rng))
+        if part is None:
+            precision = self.remeasured(prior, state, clean, k, rng)
+        else:
+            precision = precision_of(believed(part, now, state.scale), now)
+        return state._replace(x=x, noisy=noisy, precision=precision)
 
     def moved(
         self, x: torch.Tensor, clean: torch.Tensor, now: torch.Tensor, then: torch.Tensor, rng: torch.Generator
@@ -143,10 +148,7 @@ class GuidedDiffusion(EstimateSteps):
         now = state.levels[k]
         known = variance_at(now, state.precision)
         estimate, clean, part = self.estimate(problem, prior, state.noisy, now, known, rng)
-        new = self.advanced(prior, state, estimate, clean, k, rng)
-        if part is not None:
-            new = new._replace(precision=precision_of(believed(part, now, state.scale), now))
-        return new, {"sigma": now}
+        return self.advanced(prior, state, estimate, clean, k, rng, part), {"sigma": now}
 
 
 def moved(

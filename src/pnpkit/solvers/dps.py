@@ -31,10 +31,6 @@ class DPS(GuidedDiffusion):
 
     needs = {"prior": ("denoise",)}
 
-    @property
-    def measures(self) -> bool:
-        return False
-
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean, back = denoised_with_vjp(prior, x, sigma)
         gradient = data_gradient(problem, clean)

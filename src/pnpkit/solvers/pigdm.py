@@ -22,10 +22,6 @@ class PiGDM(GuidedDiffusion):
 
     needs = {"operator": ("linear",), "prior": ("denoise",), "likelihood": ("gaussian",)}
 
-    @property
-    def measures(self) -> bool:
-        return False
-
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean, back = denoised_with_vjp(prior, x, sigma)
         pull = problem.prox(clean, variance) - clean

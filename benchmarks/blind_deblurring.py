@@ -97,10 +97,10 @@ def study(sigma: float, methods: list[str]) -> list[dict]:
     prior = pk.prior({"name": "photos_gray", "arithmetic": "bfloat16", "backend": "auto"})
     on_paths = pk.prior({"name": "blur_kernels", "backend": "auto"})
     on_kernels = UnitSum(Rescale(denoiser=on_paths, inner=(0.0, 1.0), outer=(0.0, 0.1)))
-    priors, noise = pk.Priors(x=prior, theta=on_kernels), pk.Gaussian(sigma)
-    unknown = Problem(Blur(kernel=truth.mean(0), shape=SHAPE), noise, y)  # its kernel is not used
+    priors = pk.Priors(x=prior, theta=on_kernels)
+    known = Problem(Blur(kernel=truth, shape=SHAPE), pk.Gaussian(sigma), y)
+    unknown = known.at(kernel=torch.full_like(truth, 1 / SIZE**2))  # its kernel is not used
 
-    known = Problem(Blur(kernel=truth, shape=SHAPE), noise, y)
     oracle = pk.solve(known, prior, PnPDM(n_steps=50, burn_in=35, prior_steps=6, rho_end=0.02))
     found: Found = {"blurred": (y, None, 0.0)}
     found["PnP-DM, kernel known, mean"] = oracle.x, truth, oracle.seconds
@@ -126,11 +126,15 @@ def by_pnp_dm(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found
     best = picked(last[0], blind.energy), picked(last[1], blind.energy)
     errors = torch.stack([kernel_error(k, truth) for k in last[1]])
     nearest = picked(last[0], errors.T), picked(last[1], errors.T)
+    refined = pk.solve(unknown.at(kernel=blind.theta), priors, BlindPnPDM.preset("refinement"))
+    seconds = blind.seconds + refined.seconds
     return {
         "Blind-PnPDM, 1 chain, sample": (last[0][0], last[1][0], blind.seconds / CHAINS),
         f"Blind-PnPDM, best of {CHAINS}, sample": (*best, blind.seconds),
         f"Blind-PnPDM, best of {CHAINS}, mean": (blind.x, blind.theta, blind.seconds),
         f"Blind-PnPDM, chain with the best kernel of {CHAINS}": (*nearest, blind.seconds),
+        f"Blind-PnPDM, best of {CHAINS}, refined, sample": (refined.samples[-1], refined.theta_samples[-1], seconds),
+        f"Blind-PnPDM, best of {CHAINS}, refined, mean": (refined.x, refined.theta, seconds),
     }
 
 

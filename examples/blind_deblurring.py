@@ -2,7 +2,8 @@
 
 A crop of a photograph (of scikit-image's cameraman when none is given) is blurred by an oblong Gaussian that the solver
 is not told. Blind-PnPDM draws image and kernel in turn, each with a shipped prior, in several chains; the one with the
-least energy is shown beside the reconstruction that knows the kernel (how well that goes: docs/posterior.md).
+least energy is refined, and shown beside the reconstruction that knows the kernel (how well that goes:
+docs/posterior.md).
 """
 
 import sys
@@ -30,8 +31,12 @@ def main(photo: torch.Tensor, picture: Path, steps: int | None = None, chains: i
     priors = pk.Priors(x=pk.prior("photos_gray"), theta=on_kernels)
     unknown = blur.at(kernel=torch.full_like(kernel, 1 / kernel.numel()))  # its kernel is not used
     # The data term begins with more noise: chains that fit the data closely from the start keep their first kernel.
-    solver = {"name": "blind_pnp_dm", "preset": "deblurring"} | ({} if steps is None else {"n_steps": steps})
-    result = pk.compose(unknown, prior=priors, solver=solver, noise=noise)(y, chains=chains)
+    fewer = {} if steps is None else {"n_steps": steps}
+    solver = {"name": "blind_pnp_dm", "preset": "deblurring"} | fewer
+    first = pk.compose(unknown, prior=priors, solver=solver, noise=noise)(y, chains=chains)
+    # From the kernel of the best chain on: images drawn anew for the kernel, and the kernel for them.
+    solver = {"name": "blind_pnp_dm", "preset": "refinement"} | fewer
+    result = pk.compose(blur.at(kernel=first.theta), prior=priors, solver=solver, noise=noise)(y)
     oracle = pk.compose(blur, prior="photos_gray", solver={"name": "pnp_dm", "n_steps": steps or 60}, noise=noise)(y)
 
     found = {"blurred": y, "kernel known": oracle.x, "kernel unknown": result.x}
@@ -39,7 +44,7 @@ def main(photo: torch.Tensor, picture: Path, steps: int | None = None, chains: i
     for name, score in scores.items():
         print(f"{name}: {score:.2f} dB")
     print(f"kernel: relative error {float((result.theta - kernel).norm() / kernel.norm()):.2f}")
-    print(f"energies of the chains: {', '.join(f'{e:.0f}' for e in result.energy.flatten().tolist())}")
+    print(f"energies of the chains: {', '.join(f'{e:.0f}' for e in first.energy.flatten().tolist())}")
     kernels = [torch.nn.functional.interpolate(k / kernel.max(), SIDE) for k in (kernel[None], result.theta)]
     row = torch.cat([v[0].clamp(0, 1) for v in (x, *found.values(), *kernels)], -1)
     write_image(picture, row.repeat_interleave(2, -1).repeat_interleave(2, -2))

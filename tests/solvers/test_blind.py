@@ -1,6 +1,7 @@
 """Blind solvers: an exact kernel step, known answers, another family of operators, energies, bad input."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -124,6 +125,23 @@ def test_the_noise_begins_wider_and_ends_as_it_is():
     assert float(solver.tempered(noisier, 0).likelihood.sigma) == 1.0
 
 
+def test_couplings_of_a_cycle_fall_again_and_the_parameter_waits_for_the_image():
+    problem = blurred_problem(2)
+    priors = Priors(x=IsotropicGaussian(), theta=IsotropicGaussian(mean=1 / 9, std=0.1))
+    solver = BlindPnPDM(n_steps=18, cycle=9, held=4, burn_in=7, thin=1, rho_start=1.0, rho_theta_start=0.2,
+                        rho_theta_end=0.02)  # fmt: skip
+    thetas, kernel = [], problem.operator.kernel
+    result = solve(problem, priors, solver, progress=lambda step: thetas.append(step.state.theta))
+    assert all(torch.equal(t, kernel.expand_as(t)) for t in thetas[:4])  # it begins at the operator's own
+    moves = [not torch.equal(a, b) for a, b in pairwise(thetas)]
+    assert moves == [False] * 3 + [True] * 5 + [False] * 4 + [True] * 5
+    rho, rho_theta = result.info["rho"][:, 0], result.info["rho_theta"][:, 0]
+    assert torch.equal(rho[:9], rho[9:]) and torch.equal(rho_theta[:9], rho_theta[9:])
+    assert rho[0] == 1.0 and bool((rho[3:9] == rho[3]).all()) and bool((rho[:4].diff() < 0).all())
+    assert rho_theta[4:9].tolist() == pytest.approx([0.2, 0.2 * 0.1 ** (1 / 3), 0.2 * 0.1 ** (2 / 3), 0.02, 0.02])
+    assert len(result.samples) == 4  # the last two of each cycle
+
+
 def test_counts_have_no_noise_to_begin_wider_which_is_said_when_composing():
     priors = Priors(x=IsotropicGaussian(), theta=IsotropicGaussian(mean=1 / 9, std=0.1))
     operator = blurred_problem().operator
@@ -192,3 +210,7 @@ def test_bad_input():
         Blur(kernel=torch.ones(1, 9, 9), shape=(1, 8, 8))
     with pytest.raises(SpecError, match="zero everywhere"):
         Blur(kernel=torch.zeros(1, 3, 3), shape=(1, 8, 8))
+    with pytest.raises(SpecError, match="held is at most burn_in"):
+        BlindPnPDM(held=30, burn_in=20)
+    with pytest.raises(SpecError, match=r"cycle of 70 steps .* keeps none"):
+        PnPDM(cycle=70)

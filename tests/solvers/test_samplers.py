@@ -121,6 +121,19 @@ def test_weights_of_modes():
         assert exact - 0.04 < weight < 0.42, type(solver).__name__
 
 
+def test_one_chain_sees_both_modes_when_its_coupling_rises_again():
+    means = torch.tensor([0.2, 0.8])[:, None, None, None].expand(2, 1, 4, 4)
+    prior = GaussianMixture(means=means, covariances=0.02**2 * torch.eye(16).expand(2, -1, -1))
+    problem = Problem(Inpainting(mask=torch.ones(1, 4, 4)), Gaussian(5.0), torch.full((8, 1, 4, 4), 0.5))
+    share = []
+    for cycle in (None, 20):
+        solver = PnPDM(n_steps=600, cycle=cycle, burn_in=15, thin=1, rho_start=2.0, rho_end=0.02)
+        found = solve(problem, prior, solver).samples.mean((-3, -2, -1))  # (draws, 8)
+        share.append((found > 0.5).float().mean(0))
+    assert bool(((share[0] == 0) | (share[0] == 1)).all())  # each chain stays where it fell
+    assert bool(((share[1] > 0.2) & (share[1] < 0.8)).all())  # exact: a half
+
+
 @pytest.mark.parametrize("name", ANY_OPERATOR)
 def test_counts(name):
     """Poisson counts: the mean goes with the weighted least-squares estimate under the prior."""

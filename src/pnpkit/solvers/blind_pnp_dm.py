@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pnpkit.errors import SpecError
 from pnpkit.likelihoods import Gaussian, randn_like
@@ -38,7 +38,10 @@ class BlindPnPDM(SplitGibbs):
     sampler often ends in a wrong mode. ``Result.x`` and ``Result.theta`` are of the chain with the least energy.
 
     parameter : name of the theta; None where the operator has only one.
-    burn_in, thin, decay, prior_steps, inner_steps, shared_steps : as in ``SplitGibbs``.
+    burn_in, cycle, thin, decay, prior_steps, inner_steps, shared_steps : as in ``SplitGibbs``.
+    held : first steps of every cycle in which θ stays while ρ falls, so that the image is drawn afresh for it; then ρ
+        stays at its end, and θ follows with ρ_θ falling up to burn_in. Such a run begins at the operator's own value
+        of the parameter: it refines what another has found, ``problem.at(kernel=found.theta)`` (a reconstruction).
     noise_start : standard deviation of the noise that the data term begins with, in units of y; falls to the noise's
         own in equal ratios up to burn_in (PRISM's code anneals it likewise). None: as it is from the start. With wide
         couplings of the image instead, kernels come out too broad: a coupling says that the image is rough. Gaussian
@@ -53,6 +56,7 @@ class BlindPnPDM(SplitGibbs):
 
     parameter: str | None = None
     order: Literal["plug_in", "gibbs"] = "plug_in"
+    held: NonNegativeInt = 0
     noise_start: PositiveFloat | None = None
     rho_theta_start: PositiveFloat | None = None
     rho_theta_end: PositiveFloat | None = None
@@ -69,7 +73,20 @@ class BlindPnPDM(SplitGibbs):
             "n_steps": 60, "burn_in": 50, "prior_steps": 5, "noise_start": 0.5, "rho_start": 0.2,
             "rho_theta_start": 0.5, "rho_theta_end": 0.002,
         },
+        # after it: images drawn anew for the kernel, and the kernel for them, ten times
+        "refinement": {
+            "n_steps": 400, "cycle": 40, "held": 30, "burn_in": 37, "thin": 1, "prior_steps": 5, "rho_start": 1.0,
+            "rho_theta_start": 0.02, "rho_theta_end": 0.003,
+        },
     }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.held > self.burn_in:
+            raise SpecError(
+                f"BlindPnPDM: draws are kept while θ moves: held is at most burn_in, here {self.burn_in}; given "
+                f"{self.held}."
+            )
 
     def init(self, problem: Problem, prior: Priors, rng: torch.Generator, x0: torch.Tensor | None = None) -> BlindState:
         x = start(problem, x0, rng)
@@ -77,23 +94,26 @@ class BlindPnPDM(SplitGibbs):
         theta = present(problem, parameter_name(self.parameter, problem))
         theta_size = width(prior["theta"], theta)
         last = problem.noise_level if problem.quadratic else 0.05 * size
-        rho = self.falling((0.25 * size, last), self.rho_start, self.rho_end, self.decay)
+        spans = ((0, self.held - 1), (self.held, self.burn_in)) if self.held else (None, None)
+        rho = self.falling((0.25 * size, last), self.rho_start, self.rho_end, self.decay, spans[0])
         ends = (2 * theta_size, 0.9 * theta_size / theta[0].numel() ** 0.5)
-        rho_theta = self.falling(ends, self.rho_theta_start, self.rho_theta_end, self.decay_theta)
-        m = expand(rho_theta[:, 0], theta) * randn_like(theta, rng)
+        rho_theta = self.falling(ends, self.rho_theta_start, self.rho_theta_end, self.decay_theta, spans[1])
+        m = theta if self.held else expand(rho_theta[:, 0], theta) * randn_like(theta, rng)
         return BlindState(x, m, m, rho, rho_theta)
 
     def step(self, problem: Problem, prior: Priors, state: BlindState, k: int, rng: torch.Generator):
         rho, rho_theta, name = state.rho[:, k], state.rho_theta[:, k], parameter_name(self.parameter, problem)
-        problem = self.tempered(problem, k)
-        theta = self.drawn(prior["theta"], state.m, rho_theta, rng)
-        known = problem.at(**{name: theta if self.order == "plug_in" else state.m})
+        problem, theta, m = self.tempered(problem, k), state.theta, state.m
+        if self.turn(k) >= self.held:
+            theta = self.drawn(prior["theta"], m, rho_theta, rng)
+        known = problem.at(**{name: theta if self.order == "plug_in" else m})
         z = conditional(known, state.x, rho**2, self.inner_steps, rng)
         x = self.drawn(prior["x"], z, rho, rng)
-        in_theta = problem.operator.in_theta(name, x if self.order == "plug_in" else z)
-        unknown = Problem(in_theta, problem.likelihood, problem.y)
-        m = conditional(unknown, theta, rho_theta**2, self.inner_steps, rng)
-        return BlindState(x, theta, m, state.rho, state.rho_theta), {"rho": rho, "rho_theta": rho_theta}
+        if self.turn(k) + 1 >= self.held:
+            in_theta = problem.operator.in_theta(name, x if self.order == "plug_in" else z)
+            unknown = Problem(in_theta, problem.likelihood, problem.y)
+            m = conditional(unknown, theta, rho_theta**2, self.inner_steps, rng)
+        return state._replace(x=x, theta=theta, m=m), {"rho": rho, "rho_theta": rho_theta}
 
     def tempered(self, problem: Problem, k: int) -> Problem:
         """The problem as step ``k`` sees it."""

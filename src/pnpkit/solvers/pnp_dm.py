@@ -32,7 +32,7 @@ class PnPDM(SplitGibbs):
         and a quarter of the noise level per pixel of x (0.01 of the range where that is not known), which inflates the
         variance of what the data determine by 6%. A chain that cools too fast for the slowest direction stays behind:
         give it more steps.
-    burn_in, thin, decay, prior_steps, inner_steps, shared_steps : as in ``SplitGibbs``.
+    burn_in, cycle, thin, decay, prior_steps, inner_steps, shared_steps : as in ``SplitGibbs``.
 
     ``PnPDM.preset(name)`` has the authors' schedules: "deblurring" (and super-resolution), "phase_retrieval",
     "black_hole".

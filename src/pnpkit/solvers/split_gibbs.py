@@ -20,6 +20,9 @@ class SplitGibbs(Solver):
     """Base of samplers that draw from the data term and from a prior in turn, coupled by ρ.
 
     burn_in : steps before draws are kept; every ``thin``-th after it is (``result.samples``).
+    cycle : steps after which the couplings rise and fall once more, burn_in of them without draws. None: they fall
+        once. A chain moves by its coupling in a step: where it needs many steps, one that rises again gives draws that
+        depend less on each other (as cyclical step sizes do, Zhang et al. 2020, arXiv 1902.03932).
     decay : ρ_k = max(rho_start·decay^k, rho_end), as published (0.9). None: equal ratios that end at burn_in.
     prior_steps : network calls of one draw from the prior; with few of them draws vary too little.
     shared_steps : first steps that one chain takes for all chains of a measurement, which then go their own ways; at
@@ -30,6 +33,7 @@ class SplitGibbs(Solver):
     n_steps: PositiveInt = 100
     tol: NonNegativeFloat | None = None
     burn_in: NonNegativeInt = 70
+    cycle: PositiveInt | None = None
     thin: PositiveInt = 3
     rho_start: PositiveFloat | None = None
     rho_end: PositiveFloat | None = None
@@ -49,6 +53,11 @@ class SplitGibbs(Solver):
                 f"{type(self).__name__}: chains that keep draws have parted: shared_steps is at most burn_in, here "
                 f"{self.burn_in}; given {self.shared_steps}."
             )
+        if self.cycle is not None and self.burn_in >= self.cycle:
+            raise SpecError(
+                f"{type(self).__name__}: a cycle of {self.cycle} steps without draws in burn_in = {self.burn_in} of "
+                "them keeps none; give a longer cycle or a shorter burn_in."
+            )
 
     def shares(self, k: int) -> bool:
         return k < min(self.shared_steps, self.n_steps - 1)
@@ -64,23 +73,32 @@ class SplitGibbs(Solver):
         first: float | None,
         last: float | None,
         decay: float | None,
+        between: tuple[int, int] | None = None,
     ) -> torch.Tensor:
-        """(B, n_steps): couplings from first to last; equal ratios up to burn_in, or by ``decay``."""
+        """(B, n_steps): couplings from first to last; equal ratios ``between`` two steps of a cycle (None: from its
+        first to burn_in), or from the earlier one by ``decay``.
+        """
         low = default[1] if last is None else torch.full_like(default[1], last)
         low = torch.where(low > 0, low, torch.ones_like(low))
         high = torch.maximum(default[0] if first is None else torch.full_like(low, first), low)
         low, high = low[:, None], high[:, None]
+        begin, end = between or (0, self.burn_in)
+        turns = torch.tensor([max(0, self.turn(k) - begin) for k in range(self.n_steps)]).to(low)
         if decay is not None:
-            return torch.maximum(high * decay ** torch.arange(self.n_steps).to(low), low)
-        return high * (low / high) ** torch.tensor([self.annealed(i) for i in range(self.n_steps)]).to(low)
+            return torch.maximum(high * decay**turns, low)
+        return high * (low / high) ** (turns / max(1, min(end, self.n_steps - 1) - begin)).clamp_max(1)
+
+    def turn(self, k: int) -> int:
+        """Where step ``k`` stands in its cycle."""
+        return k % (self.cycle or self.n_steps)
 
     def annealed(self, k: int) -> float:
-        """How much of the fall lies before step ``k``: 0 at the first, 1 from burn_in on."""
-        return min(1.0, k / max(1, min(self.burn_in, self.n_steps - 1)))
+        """How much of the fall lies before step ``k``: 0 at the first of a cycle, 1 from burn_in on."""
+        return min(1.0, self.turn(k) / max(1, min(self.burn_in, self.n_steps - 1)))
 
     def keeps(self, k: int) -> bool:
-        last = self.n_steps - 1
-        return k == last or (k >= self.burn_in and (last - k) % self.thin == 0)
+        left = min((self.cycle or self.n_steps) - self.turn(k), self.n_steps - k) - 1  # in the cycle
+        return k + 1 == self.n_steps or (self.turn(k) >= self.burn_in and left % self.thin == 0)
 
     def scaled(self, c: float) -> Self:
         sizes = {n: v * c for n in self.in_units_of_x if (v := getattr(self, n)) is not None}

@@ -310,6 +310,39 @@ def test_a_chain_that_diverges_is_flagged_and_the_others_are_kept():
     assert bool(result.x.isfinite().all()) and bool(result.std.isfinite().all())
 
 
+@pytest.mark.parametrize("solver", [DPS(n_steps=4), PiGDM(n_steps=4)])
+def test_gradients_pass_through_guided_samplers(solver):
+    """Of a run with respect to its data: against a difference."""
+    problem = mixing_problem(n=1)
+    problem = replace(problem, operator=problem.operator.double(), y=problem.y.double())
+    prior = IsotropicGaussian().double()
+    prior.domain = replace(prior.domain, dtype=torch.float64)
+
+    def end(y: torch.Tensor) -> torch.Tensor:
+        return solve(replace(problem, y=y), prior, solver, grad=True).x.square().sum()
+
+    y = problem.y.clone().requires_grad_()
+    end(y).backward()
+    direction = torch.randn(y.shape, generator=rng(), dtype=y.dtype)
+    with torch.no_grad():
+        change = (end(problem.y + 1e-6 * direction) - end(problem.y - 1e-6 * direction)) / 2e-6
+    assert float((y.grad * direction).sum()) == pytest.approx(float(change), rel=1e-4)
+
+
+class Closed(IsotropicGaussian):
+    """A denoiser that switches gradients off."""
+
+    @torch.no_grad()
+    def _denoise(self, x, sigma):
+        return super()._denoise(x, sigma)
+
+
+def test_a_denoiser_without_gradients_is_refused_by_those_who_need_them():
+    with pytest.raises(CapabilityError, match="No gradient passes through Closed"):
+        solve(mixing_problem(), Closed(), DPS(n_steps=3))
+    solve(mixing_problem(), Closed(), DiffPIR(n_steps=3))
+
+
 def test_bad_input():
     problem, prior = mixing_problem(), IsotropicGaussian()
     with pytest.raises(SpecError, match="does not sample"):

@@ -96,9 +96,24 @@ def steepest(problem: Problem, x: torch.Tensor, gradient: torch.Tensor) -> torch
 def denoised_with_vjp(
     prior: Any, x: torch.Tensor, sigma: torch.Tensor
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """D(x, sigma), and v -> Jᴴv with its Jacobian; works with gradients switched off."""
-    clean, back = torch.func.vjp(lambda z: on_x(prior).denoise(z, sigma), x)  # type: ignore[assignment]
-    return clean, lambda v: back(v)[0]
+    """D(x, sigma), and v -> Jᴴv with its Jacobian, to be called once; works with gradients switched off.
+
+    CapabilityError for a denoiser through which no gradient passes.
+    """
+    wanted = torch.is_grad_enabled()  # by the caller, of what comes out
+    with torch.enable_grad():
+        z = x if wanted and x.requires_grad else x.detach().requires_grad_()
+        clean = on_x(prior).denoise(z, sigma)
+    if not clean.requires_grad:
+        raise CapabilityError(
+            f"No gradient passes through {type(on_x(prior)).__name__}, which this solver needs; does it switch "
+            "gradients off? Let it keep them, or choose a solver that only denoises, as diffpir or daps."
+        )
+
+    def back(v: torch.Tensor) -> torch.Tensor:
+        return torch.autograd.grad(clean, z, v, create_graph=wanted)[0]
+
+    return clean if wanted else clean.detach(), back
 
 
 # --- forward-backward steps ---

@@ -59,7 +59,7 @@ Tensor randn_like(const Tensor& z, at::Generator rng) {
 at::Generator generator(at::Device device, uint64_t seed) {
   at::Generator rng =
       device.is_cpu() ? at::detail::createCPUGenerator() : at::globalContext().defaultGenerator(device).clone();
-  rng.set_current_seed(seed);
+  rng.set_current_seed(seed + 0x5EED5017E5);  // src/pnpkit/seeds.py has the same, and says why
   return rng;
 }
 

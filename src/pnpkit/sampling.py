@@ -14,6 +14,7 @@ from pnpkit.errors import CapabilityError, SpecError, suggest
 from pnpkit.likelihoods import randn_like
 from pnpkit.priors.base import Denoiser, PriorCounter
 from pnpkit.processes import edm_sigmas
+from pnpkit.seeds import stream
 from pnpkit.types import Shape
 
 Method = Literal["heun", "ddim", "ancestral", "langevin"]
@@ -59,7 +60,7 @@ def sample(
     device = next((t.device for t in denoiser.buffers()), None) or next(
         (t.device for t in denoiser.parameters()), torch.device("cpu")
     )
-    rng, counter = torch.Generator(device).manual_seed(seed), PriorCounter()
+    rng, counter = stream(seed, device), PriorCounter()
     counted = denoiser.counted(counter)
     sigmas = edm_sigmas(n_steps, low, high).to(denoiser.domain.dtype.to_real()).tolist()
     x = sigmas[0] * randn_like(torch.zeros(n, *shape, dtype=denoiser.domain.dtype, device=device), rng)

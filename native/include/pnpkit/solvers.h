@@ -62,6 +62,7 @@ Tensor solve(const Problem& problem, const Prior& prior, const Solver& solver, u
 
 // Standard normal in each real component, from ``rng``, like ``z``: as Python's randn_like.
 Tensor randn_like(const Tensor& z, at::Generator rng);
+// What a seed stands for in solvers, as src/pnpkit/seeds.py has it.
 at::Generator generator(at::Device device, uint64_t seed);
 
 }  // namespace pnpkit

@@ -14,6 +14,7 @@ from pnpkit.errors import ShapeError, SpecError
 from pnpkit.likelihoods import Gaussian
 from pnpkit.operators.base import LinearOperator
 from pnpkit.problem import Problem
+from pnpkit.seeds import stream
 from pnpkit.solvers.base import Solver, iterate
 
 
@@ -121,7 +122,7 @@ def to_sigpy_app(problem: Problem, prior: Any, solver: Solver, seed: int = 0, sh
     class Steps(Alg):
         def __init__(self) -> None:
             super().__init__(solver.n_steps)
-            rng = torch.Generator(problem.device).manual_seed(seed)
+            rng = stream(seed, problem.device)
             self.steps = iterate(problem, prior, solver, rng)
             self.x: torch.Tensor | None = None
             self.ended = False

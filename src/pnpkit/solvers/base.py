@@ -18,6 +18,7 @@ from pnpkit.errors import CapabilityError, DivergedError, ShapeError, SpecError
 from pnpkit.operators.base import Counter
 from pnpkit.priors.base import Prior, PriorCounter, Priors
 from pnpkit.problem import Problem
+from pnpkit.seeds import stream
 from pnpkit.solvers.result import Result, gathered, stacked
 from pnpkit.spec import Component
 
@@ -239,7 +240,8 @@ def solve(
 
     chains : runs of a sampler on every measurement, side by side in one batch; independent, unless the solver lets
         them share their first steps.
-    seed : of the generator passed to the solver; the global RNG is never touched.
+    seed : of the generator passed to the solver (``seeds.stream``: not the numbers of ``manual_seed(seed)``, with which
+        the data may have been simulated); the global RNG is never touched.
     progress : True for a progress bar, or a function called with every Step.
     objective : also record nll + value at every step (calls not counted as the solver's).
     checkpoint : a file written every ``every`` steps and on Ctrl-C, and resumed from when it exists and
@@ -252,7 +254,7 @@ def solve(
         raise SpecError(f"every is a number of steps ≥ 1, given {every}.")
     _check_x0(problem, x0)
     problem, x0, given = _side_by_side(problem, solver, chains), _repeated(x0, chains), problem
-    rng = torch.Generator(problem.device).manual_seed(seed)
+    rng = stream(seed, problem.device)
     calls, prior_calls = Counter(), PriorCounter()
     counted = Problem(problem.operator.counted(calls), problem.likelihood, problem.y)
     counted_prior = _counted(prior, prior_calls)

@@ -15,6 +15,7 @@ from pnpkit.errors import DataError, suggest
 from pnpkit.io import read_cfl, read_dicom, read_image, read_nifti, read_npy, read_npz
 from pnpkit.operators.makers.fields import exponential_covariance
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
+from pnpkit.seeds import stream
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
@@ -215,7 +216,7 @@ class GaussianField(Source):
 
     def _draws(self) -> list[np.ndarray]:
         covariance = exponential_covariance(size=self.size, std=self.std, length=self.length)[0].double()
-        noise = torch.randn(self.count, len(covariance), generator=torch.Generator().manual_seed(self.seed)).double()
+        noise = torch.randn(self.count, len(covariance), generator=stream(self.seed)).double()
         draws = self.mean + noise @ torch.linalg.cholesky(covariance).mT
         return list(draws.float().reshape(self.count, 1, self.size, self.size).numpy())
 

@@ -45,7 +45,7 @@ def test_solvers_and_samplers_draw_from_it():
 
 
 def test_images_made_from_a_seed_are_not_the_noise_made_from_it():
-    """The first image of a suite of Gaussian fields was, and samplers came out up to 6 dB better on it."""
+    """The first image of the suite ``posterior`` was, and samplers came out better on it than on the others."""
     field = GaussianField(count=1, size=24, length=0.1)  # nearly white: the image is its own latent
     image = torch.from_numpy(field._draws()[0]).flatten()
     assert abs(float(torch.corrcoef(torch.stack([image, simulated(576)]))[0, 1])) < 0.2

@@ -82,19 +82,20 @@ class SplitGibbs(Solver):
         low = torch.where(low > 0, low, torch.ones_like(low))
         high = torch.maximum(default[0] if first is None else torch.full_like(low, first), low)
         low, high = low[:, None], high[:, None]
-        begin, end = between or (0, self.burn_in)
-        turns = torch.tensor([max(0, self.turn(k) - begin) for k in range(self.n_steps)]).to(low)
+        between = between or (0, self.burn_in)
         if decay is not None:
+            turns = torch.tensor([max(0, self.turn(k) - between[0]) for k in range(self.n_steps)]).to(low)
             return torch.maximum(high * decay**turns, low)
-        return high * (low / high) ** (turns / max(1, min(end, self.n_steps - 1) - begin)).clamp_max(1)
+        return high * (low / high) ** torch.tensor([self.annealed(k, between) for k in range(self.n_steps)]).to(low)
 
     def turn(self, k: int) -> int:
         """Where step ``k`` stands in its cycle."""
         return k % (self.cycle or self.n_steps)
 
-    def annealed(self, k: int) -> float:
-        """How much of the fall lies before step ``k``: 0 at the first of a cycle, 1 from burn_in on."""
-        return min(1.0, self.turn(k) / max(1, min(self.burn_in, self.n_steps - 1)))
+    def annealed(self, k: int, between: tuple[int, int] | None = None) -> float:
+        """How much of the fall ``between`` two steps of a cycle (as in ``falling``) lies before step ``k``: 0 to 1."""
+        begin, end = between or (0, self.burn_in)
+        return min(1.0, max(0, self.turn(k) - begin) / max(1, min(end, self.n_steps - 1) - begin))
 
     def keeps(self, k: int) -> bool:
         left = min((self.cycle or self.n_steps) - self.turn(k), self.n_steps - k) - 1  # in the cycle

@@ -98,6 +98,19 @@ def test_blind_deblurring_names_the_right_one_of_four_kernels():
     assert result.energy.shape == (8, 4) and result.theta_samples.shape[1:] == (8, 1, size, size)
 
 
+def test_blind_dps_ends_where_image_and_kernel_explain_the_data():
+    """Kernels of fixed sum: their gradient lies nearly along the sum, which is not uncertain at all."""
+    n, size = 24, 5
+    truth = anisotropic_gaussian_kernel(size, 1.2, 0.6, angle_deg=30.0)
+    on_kernels = UnitSum(IsotropicGaussian(mean=1 / size**2, std=0.05))
+    problem = Problem(Blur(kernel=truth / truth.sum(), shape=(1, n, n)), Gaussian(0.02), torch.zeros(2, 1, n, n))
+    y = problem.operator(smooth(n, 6.0).sample(2, rng(4)))
+    problem = replace(problem, y=y + 0.02 * torch.randn(y.shape, generator=rng(5)))
+    result = solve(problem, Priors(x=smooth(n, 6.0), theta=on_kernels), BlindDPS(n_steps=100))
+    misfit = problem.at(kernel=result.theta).nll(result.x) / (n * n / 2)
+    assert bool((misfit < 4).all()), misfit  # 1 is that of the noise; with the curvature along the gradient 16 and 22
+
+
 @pytest.mark.parametrize("solver", [BlindPnPDM(parameter="offset", n_steps=25, burn_in=15, rho_theta_start=2.0,
                                                rho_theta_end=0.05), BlindDPS(parameter="offset", n_steps=60)],
                          ids=["pnp_dm", "dps"])  # fmt: skip

@@ -85,6 +85,29 @@ def test_draws_of_the_prior_have_the_variance_of_x0_given_a_noisy_image(ratio):
     assert float(x.var()) == pytest.approx(gain * (0.2 * ratio) ** 2, rel=0.06)
 
 
+def test_dps_nears_the_exact_mean_through_a_blur():
+    """The uncertainty of what blurs away must not hold back what the data tell."""
+    n = 12
+    at = torch.cartesian_prod(torch.arange(n), torch.arange(n)).float()
+    covariance = 0.2**2 * torch.exp(-torch.cdist(at, at) / 3)
+    prior = GaussianMixture(means=torch.full((1, 1, n, n), 0.5), covariances=covariance[None])
+    operator = Blur(kernel=pk.make("gaussian_kernel", size=5, std=1.0), shape=(1, n, n))
+    y = operator(prior.sample(1, rng(1)))
+    problem = Problem(operator, Gaussian(0.05), y + 0.05 * torch.randn(y.shape, generator=rng(2)))
+    exact = prior.posterior(problem).sample(4000, rng(3))
+    result = solve(problem, prior, DPS(), chains=300)
+    error = (result.x[0] - exact.mean(0)) / exact.std(0)
+    assert float(error.square().mean().sqrt()) < 0.2  # with the curvature along the gradient in its place: 0.25
+
+
+@pytest.mark.parametrize("name", ["dps", "pigdm"])
+def test_noise_in_masked_pixels_changes_nothing(name):
+    problem, prior, *_, seen = white()
+    noisy = replace(problem, y=torch.where(seen, problem.y, 3 * torch.randn(problem.y.shape, generator=rng(8))))
+    found = [solve(p, prior, registry.solver(name)).x for p in (problem, noisy)]
+    assert torch.allclose(*found, atol=1e-5)
+
+
 def test_ddrm_has_its_published_spread():
     """Seen pixels vary too little by construction (eta_b = 1 trusts y where it is cleaner than the next level)."""
     problem, prior, mean, std, seen = white()

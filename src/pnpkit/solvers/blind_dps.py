@@ -10,9 +10,9 @@ from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.problem import Problem
 from pnpkit.solvers.blind_pnp_dm import parameter_name, present
-from pnpkit.solvers.diffusion import DiffusionState, EstimateSteps, prior_precision, pulled, share, variance_at
+from pnpkit.solvers.diffusion import DiffusionState, EstimateSteps, prior_precision, pulled, share, spread, way_down
 from pnpkit.solvers.schedules import diffusion_levels, width
-from pnpkit.solvers.steps import curvature, data_gradient, denoised_with_vjp
+from pnpkit.solvers.steps import data_gradient, data_pull, denoised_with_vjp
 
 
 class BlindDPSState(NamedTuple):
@@ -28,7 +28,7 @@ class BlindDPS(EstimateSteps):
 
     Chung et al. 2023 (arXiv 2211.10656), algorithm 1: a diffusion prior on the parameter beside that on the image, the
     gradient of the data term taken through both denoisers. As in ``dps`` the steps are in posterior units (a
-    reconstruction): ∇nll is divided by 1 + r²·κ + r_θ²·κ_θ, the uncertainty of both estimates in the data.
+    reconstruction): ∇nll is divided by 1 + c + c_θ, what the uncertainty of both adds to the noise's variance.
 
     parameter : name of the theta; None where the operator has only one.
     weight : of the guidance; 1 is the posterior's.
@@ -56,16 +56,14 @@ class BlindDPS(EstimateSteps):
         theta, back_theta = denoised_with_vjp(prior["theta"], state.parameter.noisy, state.parameter.levels[k])
         in_x = problem.at(**{name: theta})
         in_theta = Problem(problem.operator.in_theta(name, x), problem.likelihood, problem.y)
-        slopes = data_gradient(in_x, x), data_gradient(in_theta, theta)
-        spread = [variance_at(s.levels[k], s.precision) for s in sides]
-        steeps = curvature(in_x, x, slopes[0]), curvature(in_theta, theta, slopes[1])
-        leak = spread[0] * steeps[0] + spread[1] * steeps[1]
+        to_x, misfit = data_pull(in_x, x)
+        pairs = [(g, back(g)) for g, back in ((to_x, back_x), (data_gradient(in_theta, theta), back_theta))]
+        leak = sum(spread(*pair, side.levels[k], misfit) for pair, side in zip(pairs, sides, strict=True))
         new = []
-        for side, part, clean, back, slope, steep in zip(
-            sides, (prior["x"], prior["theta"]), (x, theta), (back_x, back_theta), slopes, steeps, strict=True
+        for side, part, clean, (gradient, slope) in zip(
+            sides, (prior["x"], prior["theta"]), (x, theta), pairs, strict=True
         ):
             size = self.weight * side.levels[k] ** 2 / (1 + leak)
-            pull = back(slope)
-            estimate = pulled(clean, slope, pull, steep, size)
-            new.append(self.advanced(part, side, estimate, clean, k, rng, share(slope, pull)))
+            estimate = pulled(clean, -slope, size, way_down(gradient, misfit))
+            new.append(self.advanced(part, side, estimate, clean, k, rng, share(gradient, slope)))
         return BlindDPSState(new[0].x, new[1].x, *new), {"sigma": state.image.levels[k]}

@@ -17,6 +17,7 @@ from pnpkit.solvers.steps import on_x, start
 
 STEP = 0.05  # of sigma: the difference by which the slope of a denoiser is measured
 MEASURED_EVERY = 5  # steps
+FARTHEST = 3.0  # times the pull of the data: the length of a guided step
 
 
 class DiffusionState(NamedTuple):
@@ -174,16 +175,26 @@ def extrapolated(
     return clean + expand(0.5 * ratio, clean) * (clean - before)
 
 
-def pulled(
-    clean: torch.Tensor,  # D(x_t, sigma)
-    gradient: torch.Tensor,  # ∇nll there
-    slope: torch.Tensor,  # and through the denoiser: Jᴴ∇nll
-    steep: torch.Tensor,  # (B,) curvature of nll along its gradient
-    size: torch.Tensor,  # (B,) the step
-) -> torch.Tensor:
-    """clean − size·slope, but never farther than to the least nll along its gradient."""
-    farthest = norm(gradient) / (steep * norm(slope)).clamp_min(torch.finfo(size.dtype).tiny)
-    return clean - expand(torch.minimum(size, farthest), clean) * slope
+def pulled(clean: torch.Tensor, slope: torch.Tensor, size: torch.Tensor, direct: torch.Tensor) -> torch.Tensor:
+    """clean + size·slope, size (B,), but at most ``FARTHEST`` times as far as ``direct`` (B,), the length of what the
+    data alone ask of ``clean``: beyond, a network's slope is not believed.
+    """
+    farthest = FARTHEST * direct / norm(slope).clamp_min(torch.finfo(size.dtype).tiny)
+    return clean + expand(torch.minimum(size, farthest), clean) * slope
+
+
+def way_down(gradient: torch.Tensor, misfit: torch.Tensor) -> torch.Tensor:
+    """(B,): how far along its gradient nll would fall to nothing, were it linear in its root (twice Polyak's step)."""
+    return misfit / norm(gradient).clamp_min(torch.finfo(misfit.dtype).tiny)
+
+
+def spread(gradient: torch.Tensor, slope: torch.Tensor, sigma: torch.Tensor, misfit: torch.Tensor) -> torch.Tensor:
+    """Variance that x0 given x_t gives the data along their misfit, in units of the noise's, (B,).
+
+    With the covariance σ²J of x0 (Tweedie's second order), u the misfit in units of the noise, W its inverse variance
+    and g = AᴴW^½u: ⟨u, W^½A·σ²J·AᴴW^½u⟩/⟨u, u⟩ = σ²⟨g, Jg⟩/⟨u, u⟩, and a guided step has Jg already.
+    """
+    return sigma**2 * inner(gradient, slope).clamp_min(0) / misfit.clamp_min(torch.finfo(misfit.dtype).tiny)
 
 
 def posterior_variance(

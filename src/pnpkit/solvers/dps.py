@@ -7,8 +7,8 @@ import torch
 from pydantic import PositiveFloat
 
 from pnpkit.linalg import expand, norm
-from pnpkit.solvers.diffusion import GuidedDiffusion, pulled, share
-from pnpkit.solvers.steps import curvature, data_gradient, denoised_with_vjp
+from pnpkit.solvers.diffusion import GuidedDiffusion, pulled, share, spread, way_down
+from pnpkit.solvers.steps import data_pull, denoised_with_vjp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,9 @@ class DPS(GuidedDiffusion):
 
     Their step is ``weight`` over the residual norm, whose meaning depends on image size, scale and number of steps.
     The default is in posterior units, a reconstruction: log p(y | x_t) is taken as Gaussian about A(D(x_t)) with the
-    noise and the uncertainty r² of D(x_t), so that the step is 1/(1 + r²·κ) of ∇nll, κ the curvature of nll along its
-    gradient and r² the variance of x0 given x_t along it, as the last step knew it; never farther than to the least
-    nll along it, as a network's slope may be far off. It approximates the posterior and does not claim to be it.
+    noise and the uncertainty that x0 given x_t leaves in the data along their misfit, c times the noise's variance, so
+    that the step is 1/(1 + c) of ∇nll; never farther than thrice the way down it, as a network's slope may be far off.
+    It approximates the posterior and does not claim to be it.
 
     weight : of the guidance; 1 is the posterior's.
     guidance : "posterior", or "norm": their rule, x_t − weight·(1 + (σ_t/s)²)·∇‖y − A(D)‖ after every step, s half the
@@ -33,11 +33,10 @@ class DPS(GuidedDiffusion):
 
     def estimate(self, problem, prior, x, sigma, variance, rng):
         clean, back = denoised_with_vjp(prior, x, sigma)
-        gradient = data_gradient(problem, clean)
-        steep = curvature(problem, clean, gradient)
-        size = self.weight * sigma**2 / (1 + variance * steep)
+        gradient, misfit = data_pull(problem, clean)
         slope = back(gradient)
-        return pulled(clean, gradient, slope, steep, size), clean, share(gradient, slope)
+        size = self.weight * sigma**2 / (1 + spread(gradient, slope, sigma, misfit))
+        return pulled(clean, -slope, size, way_down(gradient, misfit)), clean, share(gradient, slope)
 
     def step(self, problem, prior, state, k, rng):
         if self.guidance == "posterior":

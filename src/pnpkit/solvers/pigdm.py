@@ -2,13 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
-
-from pnpkit.linalg import expand, norm
-from pnpkit.solvers.diffusion import GuidedDiffusion, share
+from pnpkit.linalg import norm
+from pnpkit.solvers.diffusion import GuidedDiffusion, pulled, share
 from pnpkit.solvers.steps import denoised_with_vjp
-
-FARTHEST = 3.0  # times the pull on x0, beyond which a network's slope is not believed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,5 +22,4 @@ class PiGDM(GuidedDiffusion):
         clean, back = denoised_with_vjp(prior, x, sigma)
         pull = problem.prox(clean, variance) - clean
         slope = back(pull)
-        size = torch.minimum(sigma**2 / variance, FARTHEST * norm(pull) / norm(slope).clamp_min(1e-30))
-        return clean + expand(size, x) * slope, clean, share(pull, slope)
+        return pulled(clean, slope, sigma**2 / variance, norm(pull)), clean, share(pull, slope)

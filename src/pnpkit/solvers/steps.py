@@ -71,6 +71,18 @@ def data_gradient(problem: Problem, x: torch.Tensor) -> torch.Tensor:
     return problem.operator.vjp(x, problem.likelihood.grad(z, problem.y))
 
 
+def data_pull(problem: Problem, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``data_gradient``, and the squared misfit behind it in units of the noise: Σ |∇_z nll|²/w, (B,), z = A(x).
+
+    w is the inverse variance of y (``Likelihood.weights``). Only of what x reaches: where z = 0 (masked pixels, rays
+    beside the image) y holds noise at most.
+    """
+    z = problem.operator(x)
+    gradient = problem.likelihood.grad(problem.likelihood.admitted(z, problem.y), problem.y)
+    squares = gradient.abs().square() / problem.likelihood.weights(problem.y)
+    return problem.operator.vjp(x, gradient), torch.where(z != 0, squares, 0).flatten(1).sum(1)
+
+
 def curvature(problem: Problem, x: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
     """⟨d, H d⟩/⟨d, d⟩ with the Gauss–Newton Hessian H = JᴴWJ of nll at x and W estimated from y, (B,).
 

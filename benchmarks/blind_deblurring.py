@@ -20,6 +20,7 @@ from pnpkit.operators import Blur
 from pnpkit.operators.makers.kernels import anisotropic_gaussian_kernel, motion_kernel
 from pnpkit.priors import Rescale, UnitSum
 from pnpkit.problem import Problem
+from pnpkit.solvers.blind import finest, joint_energy
 from pnpkit.solvers.blind_dps import BlindDPS
 from pnpkit.solvers.blind_pnp_dm import BlindPnPDM
 from pnpkit.solvers.pnp_dm import PnPDM
@@ -138,6 +139,28 @@ def by_pnp_dm(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found
     }
 
 
+def by_two_starts(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
+    """Half of the restarts by each solver, the best of either refined, and the better one by energy."""
+    ended, seconds = [], 0.0
+    for solver in (BlindPnPDM.preset("deblurring"), BlindDPS(n_steps=150)):
+        first = pk.solve(unknown, priors, solver, chains=CHAINS // 2)
+        ended.append(pk.solve(unknown.at(kernel=first.theta), priors, BlindPnPDM.preset("refinement")))
+        seconds += first.seconds + ended[-1].seconds
+    energy = torch.stack([mean_energy(unknown, priors, found) for found in ended], 1)
+    x, k = (picked(torch.stack([getattr(found, n) for found in ended]), energy) for n in ("x", "theta"))
+    name = f"{CHAINS // 2} Blind-PnPDM and {CHAINS // 2} BlindDPS, the best of each refined, the better one, mean"
+    return {name: (x, k, seconds)}
+
+
+def mean_energy(problem: Problem, priors: pk.Priors, refined: pk.Result, every: int = 3) -> torch.Tensor:
+    """Over the last draw of every cycle, (B,): one draw's energy varies by more than solutions differ."""
+    rng, found = torch.Generator().manual_seed(0), []
+    for x, k in zip(refined.samples[every - 1 :: every], refined.theta_samples[every - 1 :: every], strict=True):
+        with torch.no_grad():
+            found.append(joint_energy(problem, priors, "kernel", x, k, finest(problem, priors, x, k), rng))
+    return torch.stack(found).mean(0)
+
+
 def by_pnp_dm_with_shared_steps(unknown: Problem, priors: pk.Priors, truth: torch.Tensor) -> Found:
     solver = replace(BlindPnPDM.preset("deblurring"), shared_steps=SHARED)
     result = pk.solve(unknown, priors, solver, chains=CHAINS)
@@ -149,6 +172,7 @@ METHODS = {
     "richardson_lucy": by_richardson_lucy,
     "dps": by_dps,
     "pnp_dm": by_pnp_dm,
+    "starts": by_two_starts,
     "shared": by_pnp_dm_with_shared_steps,
 }
 

@@ -106,7 +106,9 @@ def test_blind_dps_ends_where_image_and_kernel_explain_the_data():
     problem = Problem(Blur(kernel=truth / truth.sum(), shape=(1, n, n)), Gaussian(0.02), torch.zeros(2, 1, n, n))
     y = problem.operator(smooth(n, 6.0).sample(2, rng(4)))
     problem = replace(problem, y=y + 0.02 * torch.randn(y.shape, generator=rng(5)))
-    result = solve(problem, Priors(x=smooth(n, 6.0), theta=on_kernels), BlindDPS(n_steps=100))
+    result = solve(problem, Priors(x=smooth(n, 6.0), theta=on_kernels), BlindDPS(n_steps=100), chains=3)
+    best = result.energy.argmin(1)
+    assert result.energy.shape == (2, 3) and torch.equal(result.x, result.samples[best, torch.arange(2)])
     misfit = problem.at(kernel=result.theta).nll(result.x) / (n * n / 2)
     assert bool((misfit < 4).all()), misfit  # 1 is that of the noise; with the curvature along the gradient 16 and 22
 

@@ -9,7 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 from pnpkit.likelihoods import randn_like
 from pnpkit.linalg import expand
 from pnpkit.problem import Problem
-from pnpkit.solvers.blind_pnp_dm import parameter_name, present
+from pnpkit.solvers.blind import finest, joint_energy, parameter_name, present
 from pnpkit.solvers.diffusion import DiffusionState, EstimateSteps, prior_precision, pulled, share, spread, way_down
 from pnpkit.solvers.schedules import diffusion_levels, width
 from pnpkit.solvers.steps import data_gradient, data_pull, denoised_with_vjp
@@ -29,6 +29,8 @@ class BlindDPS(EstimateSteps):
     Chung et al. 2023 (arXiv 2211.10656), algorithm 1: a diffusion prior on the parameter beside that on the image, the
     gradient of the data term taken through both denoisers. As in ``dps`` the steps are in posterior units (a
     reconstruction): ∇nll is divided by 1 + c + c_θ, what the uncertainty of both adds to the noise's variance.
+
+    ``Result.x`` and ``Result.theta`` are of the chain with the least energy.
 
     parameter : name of the theta; None where the operator has only one.
     weight : of the guidance; 1 is the posterior's.
@@ -67,3 +69,8 @@ class BlindDPS(EstimateSteps):
             estimate = pulled(clean, -slope, size, way_down(gradient, misfit))
             new.append(self.advanced(part, side, estimate, clean, k, rng, share(gradient, slope)))
         return BlindDPSState(new[0].x, new[1].x, *new), {"sigma": state.image.levels[k]}
+
+    def energy(self, problem, prior, state, rng):
+        """As of ``BlindPnPDM`` with its default couplings."""
+        scales = finest(problem, prior, state.x, state.theta)
+        return joint_energy(problem, prior, parameter_name(self.parameter, problem), state.x, state.theta, scales, rng)

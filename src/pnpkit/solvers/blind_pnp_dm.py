@@ -11,8 +11,9 @@ from pnpkit.likelihoods import Gaussian, randn_like
 from pnpkit.linalg import expand
 from pnpkit.priors.base import Priors
 from pnpkit.problem import Problem
+from pnpkit.solvers.blind import finest, joint_energy, parameter_name, present
 from pnpkit.solvers.langevin import conditional
-from pnpkit.solvers.schedules import prior_energy, width
+from pnpkit.solvers.schedules import width
 from pnpkit.solvers.split_gibbs import SplitGibbs
 from pnpkit.solvers.steps import start
 
@@ -92,12 +93,11 @@ class BlindPnPDM(SplitGibbs):
         x = start(problem, x0, rng)
         size = width(prior, x)
         theta = present(problem, parameter_name(self.parameter, problem))
-        theta_size = width(prior["theta"], theta)
-        last = problem.noise_level if problem.quadratic else 0.05 * size
+        ends = finest(problem, prior, x, theta)
         spans = ((0, self.held - 1), (self.held, self.burn_in)) if self.held else (None, None)
-        rho = self.falling((0.25 * size, last), self.rho_start, self.rho_end, self.decay, spans[0])
-        ends = (2 * theta_size, 0.9 * theta_size / theta[0].numel() ** 0.5)
-        rho_theta = self.falling(ends, self.rho_theta_start, self.rho_theta_end, self.decay_theta, spans[1])
+        rho = self.falling((0.25 * size, ends[0]), self.rho_start, self.rho_end, self.decay, spans[0])
+        span = (2 * width(prior["theta"], theta), ends[1])
+        rho_theta = self.falling(span, self.rho_theta_start, self.rho_theta_end, self.decay_theta, spans[1])
         m = theta if self.held else expand(rho_theta[:, 0], theta) * randn_like(theta, rng)
         return BlindState(x, m, m, rho, rho_theta)
 
@@ -132,26 +132,7 @@ class BlindPnPDM(SplitGibbs):
         ]
 
     def energy(self, problem: Problem, prior: Priors, state: BlindState, rng: torch.Generator) -> torch.Tensor:
-        """nll plus the energies of both priors (``prior_energy``) down to the last couplings."""
-        value = problem.at(**{parameter_name(self.parameter, problem): state.theta}).nll(state.x)
-        value = value + prior_energy(prior["x"], state.x, state.rho[:, -1], rng)
-        return value + prior_energy(prior["theta"], state.theta, state.rho_theta[:, -1], rng)
-
-
-def present(problem: Problem, name: str) -> torch.Tensor:
-    """The operator's own value of a parameter, one for every sample, (B, *event)."""
-    value = problem.operator._get(name)
-    rank = problem.operator.theta[name]
-    event = value.shape[value.ndim - rank :]
-    return value.expand(problem.batch, *event).clone()
-
-
-def parameter_name(given: str | None, problem: Problem) -> str:
-    """The parameter that is unknown: ``given``, or the operator's only one."""
-    known = list(problem.operator.theta)
-    if given is None and len(known) == 1:
-        return known[0]
-    if given not in known:
-        told = "it must be named" if given is None else f"given {given!r}"
-        raise SpecError(f"{type(problem.operator).__name__} has the parameters {known}; {told}: parameter=….")
-    return given
+        """``joint_energy`` down to the last couplings."""
+        scales = state.rho[:, -1], state.rho_theta[:, -1]
+        name = parameter_name(self.parameter, problem)
+        return joint_energy(problem, prior, name, state.x, state.theta, scales, rng)

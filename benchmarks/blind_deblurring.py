@@ -221,7 +221,8 @@ def main() -> None:
         "of PnP-DM that knows the kernel. Seconds for all 30, the networks in C++ where it is built, that of images in "
         "bfloat16; taken beside other work, and rows of different threads are of different runs.",
         "best of 8: by energy, which uses no truth; the chain with the best kernel is what a better choice could give. "
-        "refined: the best of 8 by energy, then one run of the preset refinement from its kernel; seconds of both.",
+        "refined: the best of 8 by energy, then one run of the preset refinement from its kernel; seconds of both. "
+        "The better one: by the energy of the draws at the ends of the cycles, averaged.",
     ]
     command = f"PNPKIT_DATA=… python benchmarks/blind_deblurring.py --threads {options.threads}"
     for sigma in options.noise:
